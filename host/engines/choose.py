@@ -1,0 +1,86 @@
+"""Which engine a run uses, and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from host import ROOT
+from host.engines import Engine, Note
+from host.engines.venv import VenvEngine
+from tools.stage import InvalidRequest, Unavailable
+
+if TYPE_CHECKING:
+    from host.compose import Service
+
+CHOICES = ("auto", "docker", "venv")
+SOCKET = Path("/var/run/docker.sock")
+
+
+def services(work: Path) -> Mapping[str, Service]:
+    """Return compose.yaml's services as they are for the work folder and the caller's user."""
+    from host.compose import load  # YAML takes 0.05 s to import, which the venv engine has no use for
+
+    user = {"MOBILE_ACCELERATOR_UID": os.getuid(), "MOBILE_ACCELERATOR_GID": os.getgid()}
+    caller = {key: str(value) for key, value in user.items()} if os.getuid() else {}
+    environment = {**caller, **os.environ, "MOBILE_ACCELERATOR_WORK": str(work)}
+    return load(ROOT / "compose.yaml", environment)
+
+
+def choose(name: str, work: Path, wanted: Iterable[str], *, pull: bool, note: Note) -> Engine:
+    """Return the engine; `auto` takes docker where a daemon answers and all images can be had.
+
+    `wanted` are the tools whose images are built (or pulled, if told so) where they are missing; the engine
+    is one for the whole run, because results of different engines are not to be mixed.
+
+    Raises:
+        InvalidRequest: no such engine.
+        Unavailable: docker was asked for and cannot be used.
+    """
+    if name not in CHOICES:
+        message = f"there is no engine {name!r}"
+        raise InvalidRequest(message, hint=f"Choose one of {', '.join(CHOICES)}")
+    if name == "venv":
+        return VenvEngine("asked for")
+    try:
+        engine = _docker(work, "asked for" if name == "docker" else "a Docker daemon answers")
+        _get_images(engine, services(work), wanted, pull=pull, note=note)
+        return engine
+    except Unavailable as error:
+        if name == "docker":
+            raise
+        return VenvEngine(f"docker cannot be used: {error}")
+
+
+def _docker(work: Path, why: str) -> Engine:
+    if not SOCKET.exists() and "DOCKER_HOST" not in os.environ:
+        message = f"there is no Docker daemon ({SOCKET} is not there)"
+        raise Unavailable(message, hint="Install and start Docker, or use --engine venv")
+    from host.engines.docker import DockerEngine, connect  # not at the top: the SDK takes 0.2 s to import
+
+    return DockerEngine(connect(), services(work), why)
+
+
+def _get_images(
+    engine: Engine, known: Mapping[str, Service], wanted: Iterable[str], *, pull: bool, note: Note
+) -> None:
+    missing = [known[tool] for tool in wanted if tool in known and not _has(engine, tool)]
+    if not missing:
+        return
+    from host import images
+
+    note(f"{'pulling' if pull else 'building'} images: {', '.join(service.name for service in missing)}")
+    console = images.Console(log=images.log_file(), note=note)
+    if pull:
+        images.pull(missing, console, registry=os.environ.get(images.REGISTRY, ""))
+    else:
+        images.build(missing, console)
+
+
+def _has(engine: Engine, tool: str) -> bool:
+    try:
+        return bool(engine.toolchain(tool))
+    except Unavailable:
+        return False

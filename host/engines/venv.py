@@ -1,0 +1,186 @@
+"""The `venv` engine: a tool's lock file in a cached virtual environment, for machines with no Docker engine.
+
+Environments live in the user's cache folder, one per lock file: `<tool>-<hash of the lock>`. They are made by
+`uv`, which takes an interpreter that is installed, or fetches one where it can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+import uv
+
+from host import ROOT
+from host.engines import Note
+from host.toolbox import tools
+from tools.stage import Unavailable
+
+CACHE = "MOBILE_ACCELERATOR_CACHE"
+CLOSE_LIMIT_S = 30  # all results are written by then, so a toolchain that hangs at exit loses nothing
+COMPLETE = "complete"  # written last: an environment without it was left half-made and is made again
+
+
+class VenvEngine:
+    """Runs `python -m tools.<tool> serve` in the tool's environment."""
+
+    name = "venv"
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    @functools.cache  # noqa: B019 - an engine lives as long as the program
+    def toolchain(self, tool: str) -> str:
+        """Hash of the lock file and of the code that an image of the tool would hold."""
+        digest = hashlib.sha256(lock_file(tool).read_bytes())
+        for path in sources(tool):
+            digest.update(path.name.encode() + path.read_bytes())
+        return f"venv:{digest.hexdigest()}"
+
+    def owner(self, tool: str) -> None:
+        """Tools run as the caller."""
+
+    def start(self, tool: str, work: Path, note: Note) -> ToolProcess:
+        """Start the tool; make its environment first if it is not there."""
+        python = environment(tool, note)
+        return ToolProcess([str(python), "-m", f"tools.{tool}", "serve"], work)
+
+
+class ToolProcess:
+    """A tool as a child in a process group of its own, so that Ctrl-C and kill reach all or nothing of it."""
+
+    def __init__(self, argv: list[str], work: Path) -> None:
+        self.command = shlex.join(argv)
+        self._child = subprocess.Popen(
+            argv,
+            cwd=work,
+            env=tool_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def send(self, line: str) -> None:
+        """Write one line to its standard input."""
+        assert self._child.stdin is not None
+        self._child.stdin.write(line.encode() + b"\n")
+        self._child.stdin.flush()
+
+    def lines(self) -> Iterator[str]:
+        """Yield what it prints."""
+        assert self._child.stderr is not None
+        for line in self._child.stderr:
+            yield line.decode(errors="replace").rstrip("\n")
+
+    def close(self) -> str:
+        """Close its standard input, wait for its end, say how it ended."""
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.close()
+        try:
+            return how_it_ended(self._child.wait(CLOSE_LIMIT_S))
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return f"killed, {CLOSE_LIMIT_S} s after it was told to end"
+
+    def kill(self) -> None:
+        """End its process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
+
+
+def how_it_ended(code: int) -> str:
+    """'exit code 3' or 'SIGKILL', from a return code in Python's or a shell's convention."""
+    number = -code if code < 0 else code - 128
+    if code in range(129):
+        return f"exit code {code}"
+    return signal.Signals(number).name if number in set(signal.Signals) else f"exit code {code}"
+
+
+def tool_environment() -> dict[str, str]:
+    """The caller's variables, less what would let other Python packages in."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def lock_file(tool: str) -> Path:
+    """Return the path of the tool's lock file."""
+    return ROOT / "images" / tool / "requirements.txt"
+
+
+def sources(tool: str) -> list[Path]:
+    """Return the files of a tool's code: the contract, the shared modules and its own."""
+    folder = ROOT / "tools"
+    others = set(tools()) - {tool}
+    files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return sorted(
+        path for path in files if path.relative_to(folder).parts[0].removesuffix(".py") not in others
+    )
+
+
+def packages(tool: str) -> list[str]:
+    """Return the pins of the tool's direct needs, e.g. `tensorflow-cpu==2.15.1`."""
+    text = (ROOT / "images" / tool / "requirements.in").read_text()
+    return re.findall(r"^([A-Za-z][^\s;#]*)", text, flags=re.MULTILINE)
+
+
+def cache_folder() -> Path:
+    """Return where environments are kept; $MOBILE_ACCELERATOR_CACHE moves it."""
+    moved = os.environ.get(CACHE)
+    return Path(moved) if moved else platformdirs.user_cache_path("mobile-accelerator")
+
+
+def environment(tool: str, note: Note) -> Path:
+    """Return the interpreter of the tool's environment, which is made first if it is not there.
+
+    Raises:
+        Unavailable: no interpreter of the wanted version, or a package could not be installed.
+    """
+    lock = lock_file(tool)
+    name = f"{tool}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    folder = cache_folder() / "venvs" / name
+    python = folder / "bin" / "python"
+    if (folder / COMPLETE).exists():
+        return python
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{name}.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # a second runner waits, then finds it made
+        if not (folder / COMPLETE).exists():
+            wanted = tools()[tool].python
+            note(f"{tool}: making its environment (Python {wanted}): {', '.join(packages(tool))}")
+            _uv(tool, "venv", "--quiet", "--clear", "--no-config", "--python", wanted, str(folder))
+            _uv(
+                tool,
+                "pip",
+                "install",
+                "--quiet",
+                "--no-config",
+                "--require-hashes",
+                "--python",
+                str(python),
+                "-r",
+                str(lock),
+            )
+            (folder / COMPLETE).touch()
+    return python
+
+
+def _uv(tool: str, *arguments: str) -> None:
+    done = subprocess.run([uv.find_uv_bin(), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        message = f"the environment of {tool} could not be made: {' '.join(lines)[:600]}"
+        hint = f"It needs Python {tools()[tool].python} and a package index; see: python runner.py doctor"
+        raise Unavailable(message, hint=hint)

@@ -1,0 +1,188 @@
+"""What the runner's commands do: plan, run, collect, report, show."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from host import results, show, toolbox, zoo
+from host.engines import Engine
+from host.engines.choose import choose
+from host.live import show_progress
+from host.pipeline import Forecast, Outcome, Pipeline
+from host.plan import Planner, Stage, main_job, parse_settings, prepare
+from host.run import Run
+from host.store import Entry, Store, sha256
+from tools.stage import InvalidRequest, Result
+
+REPORT = "report.html"
+Plan = Callable[[Store], list[Stage]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every command that runs stages takes."""
+
+    work: Path
+    engine: str
+    pull: bool = False
+    limit_s: float = 600.0
+    keep_going: bool = True
+    as_json: bool = False
+
+
+def note(text: str) -> None:
+    """Say something to the person at the terminal; standard output is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def plan_all(
+    models: Iterable[str], weights: str, backends: Sequence[str] | None, settings: Mapping[str, Any]
+) -> Plan:
+    """Return the plan of the main job for these models."""
+    wanted = [_backend(name) for name in backends] if backends else toolbox.backends()
+    return _for_each(models, weights, settings, lambda planner: main_job(planner, wanted))
+
+
+def plan_prepare(models: Iterable[str], weights: str) -> Plan:
+    """Return the plan that ends with the frozen graph and the reference outputs."""
+    return _for_each(models, weights, {}, prepare)
+
+
+def plan_one(
+    models: Iterable[str], stage: str, weights: str, inputs: Sequence[str], sets: Sequence[str]
+) -> Plan:
+    """Return the plan of one stage and what it needs; `inputs` are the user's own files, `name=path`."""
+    command = toolbox.find(stage)
+    params = parse_settings(sets, command)
+
+    def target(planner: Planner) -> list[Stage]:
+        planner.add(command, params)
+        return planner.stages
+
+    return _for_each(models, weights, {}, target, inputs)
+
+
+def _for_each(
+    models: Iterable[str],
+    weights: str,
+    settings: Mapping[str, Any],
+    target: Callable[[Planner], list[Stage]],
+    inputs: Sequence[str] = (),
+) -> Plan:
+    found = [zoo.find(name) for name in dict.fromkeys(models)]  # before anything runs: a typo costs nothing
+    files = [_input_file(text) for text in inputs]
+
+    def plan(store: Store) -> list[Stage]:
+        given = {name: store.take_in({name: path}) for name, path in files}
+        if weights != "generated":
+            given |= dict.fromkeys(
+                ("ckpt_index", "ckpt_data"), store.take_in(checkpoint_files(Path(weights)))
+            )
+        return [stage for model in found for stage in target(Planner(model, given, settings))]
+
+    return plan
+
+
+def _input_file(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals:
+        message = f"--input {text} does not say which artifact that is"
+        raise InvalidRequest(message, hint="The form is --input name=path, e.g. --input tflite=my.tflite")
+    return name, Path(path)
+
+
+def checkpoint_files(prefix: Path) -> dict[str, Path]:
+    """Return the two files of a TensorFlow checkpoint (V2 format, one shard) by artifact name.
+
+    Raises:
+        InvalidRequest: there is no such checkpoint, or it has more than one shard.
+    """
+    prefix = prefix.with_name(prefix.name.removesuffix(".index"))
+    index = prefix.with_name(prefix.name + ".index")
+    shards = sorted(prefix.parent.glob(prefix.name + ".data-*"))
+    if not index.exists() or len(shards) != 1:
+        message = (
+            f"{prefix} is not the prefix of a checkpoint ({prefix.name}.index and one {prefix.name}.data-*)"
+        )
+        raise InvalidRequest(message, hint="Name the part before .index, e.g. --weights model.ckpt")
+    return {"ckpt_index": index, "ckpt_data": shards[0]}
+
+
+def _backend(name: str) -> str:
+    if name not in toolbox.backends():
+        message = f"there is no backend {name!r}"
+        listing = ", ".join(toolbox.backends())
+        raise InvalidRequest(message, hint=toolbox.nearest(name, toolbox.backends(), listing))
+    return name
+
+
+def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
+    """Run a plan, write the run's folder, show what came out; return the exit code."""
+    store = Store(options.work.resolve())
+    with store.locked():
+        stages = plan(store)
+        engine = _engine(stages, store, options, report=report)
+        run = Run(store.work)
+        try:
+            with show_progress(stages) as listener:
+                pipeline = Pipeline(engine, store, run, listener, options.limit_s, options.keep_going)
+                try:
+                    pipeline.execute(stages)
+                finally:  # an interrupted run has records too
+                    document = results.save(run, engine, pipeline.outcomes)
+                if report:
+                    make_report(pipeline, run.folder)
+        finally:
+            folder = run.close()
+    show.outcomes(document, pipeline.outcomes, folder, as_json=options.as_json)
+    return results.exit_code(pipeline.outcomes.values(), tolerant=report)
+
+
+def preview(plan: Plan, options: Options) -> None:
+    """Show what a plan would run and why, running nothing."""
+    store = Store(options.work.resolve())
+    stages = plan(store)
+    engine = choose(options.engine, store.work, [], pull=False, note=note)
+    known = Forecast(engine, store).preview(stages)
+    show.plan(stages, known, engine, as_json=options.as_json)
+
+
+def report_again(name: str, options: Options) -> Path:
+    """Make the report of an earlier run anew; return its path."""
+    store = Store(options.work.resolve())
+    run = Run.find(store.work, name)
+    engine = choose(options.engine, store.work, ["report"], pull=options.pull, note=note)
+    with store.locked(), show_progress([]) as listener:
+        pipeline = Pipeline(engine, store, run, listener, options.limit_s, keep_going=True)
+        outcome = make_report(pipeline, run.folder)
+    if outcome.error:
+        raise outcome.error
+    return run.folder / REPORT
+
+
+def _engine(stages: Iterable[Stage], store: Store, options: Options, *, report: bool) -> Engine:
+    wanted = dict.fromkeys(stage.command.tool for stage in stages)
+    if report:
+        wanted["report"] = None
+    engine = choose(options.engine, store.work, wanted, pull=options.pull, note=note)
+    note(f"engine {engine.name}: {engine.why}")
+    return engine
+
+
+def make_report(pipeline: Pipeline, folder: Path) -> Outcome:
+    """Make report.html of the results.json in a run's folder, by the report tool on the same engine."""
+    source = Entry(
+        folder=folder,
+        result=Result(outputs={"results": results.FILE}),
+        sha256={"results": sha256(folder / results.FILE)},
+    )
+    command = toolbox.find("report.render")
+    stage = Stage(model="all", command=command, params=dict(command.params), inputs={"results": source})
+    outcome = pipeline.execute([stage])[stage]
+    if outcome.result and outcome.folder:
+        (outcome.folder / outcome.result.outputs["html"]).replace(folder / REPORT)
+    return outcome

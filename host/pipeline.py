@@ -1,0 +1,247 @@
+"""Runs a plan: one stage at a time, each tool started once, from the store what is there already."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from host.engines import Engine
+from host.plan import Stage
+from host.run import Run
+from host.session import Session
+from host.store import Entry, Store, stage_key
+from tools.stage import Request, Result, StageError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a stage ended: `entry` and `result` where it was done, else `error`."""
+
+    seconds: float = 0.0
+    key: str = ""
+    cached: bool = False
+    folder: Path | None = None
+    entry: Entry | None = None
+    result: Result | None = None
+    error: StageError | None = None
+
+    @property
+    def status(self) -> str:
+        """`ok`, or what the error's class stands for."""
+        return self.error.status if self.error else "ok"
+
+
+class Listener(Protocol):
+    """Who is told how the run goes (the live table, plain lines)."""
+
+    def started(self, stage: Stage) -> None:
+        """A stage begins."""
+
+    def progress(self, stage: Stage, fraction: float, message: str) -> None:
+        """A stage is so far."""
+
+    def finished(self, stage: Stage, outcome: Outcome) -> None:
+        """A stage ended, or was taken from the store, or could not begin."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+
+class Forecast:
+    """What is known of each stage without running a tool: a hit in the store, a failed need."""
+
+    def __init__(self, engine: Engine, store: Store, keep_going: bool = True) -> None:
+        self._engine = engine
+        self._store = store
+        self._keep_going = keep_going
+        self.outcomes: dict[Stage, Outcome] = {}
+
+    def preview(self, stages: Iterable[Stage]) -> Mapping[Stage, Outcome]:
+        """Return what is known of each stage without running one: a hit in the store, or an error.
+
+        A stage without an outcome would be run.
+        """
+        for stage in stages:
+            if outcome := self._without_tool(stage):
+                self.outcomes[stage] = outcome
+        return self.outcomes
+
+    def _without_tool(self, stage: Stage) -> Outcome | None:
+        for need in stage.needs():
+            if need in self.outcomes and (cause := self.outcomes[need].error):
+                return Outcome(error=_inherited(need, cause))
+        if not self._keep_going and any(outcome.error for outcome in self.outcomes.values()):
+            return Outcome(error=StageError("not run after an earlier failure", hint="Use --keep-going."))
+        if not self._is_ready(stage):
+            return None
+        try:
+            key = self._key(stage)
+            entry = self._store.find(key) if stage.command.cached else None
+        except StageError as error:
+            return Outcome(error=error)
+        if entry is None:
+            return None
+        return Outcome(key=key, cached=True, folder=entry.folder, entry=entry, result=entry.result)
+
+    def _is_ready(self, stage: Stage) -> bool:
+        return all(need in self.outcomes for need in stage.needs())
+
+    def _key(self, stage: Stage) -> str:
+        hashes = {artifact: self._source(stage, artifact).sha256[artifact] for artifact in stage.inputs}
+        return stage_key(self._engine.toolchain(stage.command.tool), _request(stage), hashes)
+
+    def _source(self, stage: Stage, artifact: str) -> Entry:
+        source = stage.inputs[artifact]
+        entry = self.outcomes[source].entry if isinstance(source, Stage) else source
+        assert entry is not None
+        return entry
+
+
+class Pipeline(Forecast):
+    """Executes stages on one engine, into one store and one run.
+
+    `keep_going`: after a failure go on with all that does not need the failed stage; else stop.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        run: Run,
+        listener: Listener,
+        limit_s: float,
+        keep_going: bool,
+    ) -> None:
+        super().__init__(engine, store, keep_going)
+        self._run = run
+        self._listener = listener
+        self._limit_s = limit_s
+
+    def execute(self, stages: Iterable[Stage]) -> Mapping[Stage, Outcome]:
+        """Run all stages and return the outcome of each.
+
+        Raises:
+            KeyboardInterrupt: the user interrupted; `outcomes` then says so of all that was not done.
+        """
+        pending = list(stages)
+        try:
+            while pending := self._settle(pending):
+                ready = [stage for stage in pending if self._is_ready(stage)]
+                first = min(
+                    ready, key=lambda stage: stage.command.measures
+                )  # conversions before measurements
+                self._run_tool(first.command.tool, pending)
+        except KeyboardInterrupt:
+            for stage in pending:
+                self._finish(
+                    stage, Outcome(error=StageError("interrupted by the user", hint="Run it again."))
+                )
+            raise
+        return self.outcomes
+
+    def _settle(self, pending: list[Stage]) -> list[Stage]:
+        """Finish what needs no tool (a failed need, a hit in the store); return the others."""
+        for stage in pending:
+            if stage not in self.outcomes and (outcome := self._without_tool(stage)):
+                self._finish(stage, outcome)
+        return [stage for stage in pending if stage not in self.outcomes]
+
+    def _run_tool(self, tool: str, pending: list[Stage]) -> None:
+        """Start the tool once and run all of its stages that are or become ready."""
+        mine = [stage for stage in pending if stage.command.tool == tool]
+        try:
+            process = self._engine.start(tool, self._store.work, self._listener.note)
+        except StageError as error:
+            for stage in filter(self._is_ready, mine):
+                self._finish(stage, Outcome(error=error))
+            return
+        self._run.add_command(process.command)
+        with Session(process, self._store.work) as session:
+            while session.alive:
+                mine = self._settle(mine)
+                ready = [stage for stage in mine if self._is_ready(stage)]
+                if not ready:
+                    return
+                stage = min(ready, key=_rank)
+                self._finish(stage, self._run_stage(session, stage))
+
+    def _run_stage(self, session: Session, stage: Stage) -> Outcome:
+        """Run one stage in the started tool, and keep what it made if it is complete."""
+        self._listener.started(stage)
+        begun, key = time.monotonic(), self._key(stage)
+        try:
+            folder = self._folder(stage, key)
+            self._hand_over(stage, folder)
+            with self._run.log(stage).open("w") as log:
+                result = session.run(
+                    folder,
+                    log=log,
+                    on_progress=lambda fraction, message: self._listener.progress(stage, fraction, message),
+                    limit_s=self._limit_s,
+                )
+            result.raise_error()
+            entry = self._keep(stage, key) if stage.command.cached else None
+            folder = entry.folder if entry else folder
+            seconds = time.monotonic() - begun
+            return Outcome(seconds=seconds, key=key, folder=folder, entry=entry, result=result)
+        except (StageError, OSError) as failure:
+            error = failure if isinstance(failure, StageError) else _of_os(failure)
+            return Outcome(seconds=time.monotonic() - begun, key=key, error=error)
+        finally:
+            self._store.discard(key)  # what a failure left; a finished stage has its own name by now
+
+    def _folder(self, stage: Stage, key: str) -> Path:
+        return self._store.part(key) if stage.command.cached else self._run.stage_folder(stage)
+
+    def _keep(self, stage: Stage, key: str) -> Entry:
+        entry = self._store.commit(key)
+        self._store.show(stage.model, entry)
+        return entry
+
+    def _hand_over(self, stage: Stage, folder: Path) -> None:
+        """Write the request and give the folder to the user that the tool runs as."""
+        inputs = {artifact: self._source(stage, artifact).path(artifact) for artifact in stage.inputs}
+        relative = {artifact: os.path.relpath(path, folder) for artifact, path in inputs.items()}
+        dataclasses.replace(_request(stage), inputs=relative).write(folder)
+        if owner := self._engine.owner(stage.command.tool):
+            os.chown(folder, *owner)
+
+    def _finish(self, stage: Stage, outcome: Outcome) -> None:
+        self.outcomes[stage] = outcome
+        if outcome.cached and outcome.entry:
+            self._store.show(stage.model, outcome.entry)
+        self._listener.finished(stage, outcome)
+
+
+def _request(stage: Stage) -> Request:
+    return Request(
+        tool=stage.command.tool,
+        command=stage.command.name,
+        inputs={},
+        outputs=stage.outputs,
+        params=stage.params,
+    )
+
+
+def _rank(stage: Stage) -> bool:
+    """Conversions before measurements, so that a batch of one tool measures last."""
+    return stage.command.measures
+
+
+def _inherited(need: Stage, error: StageError) -> StageError:
+    """The error of a stage whose need failed: the same class, and the first cause in its words."""
+    if str(error).startswith("needs "):
+        return error
+    return type(error)(f"needs {need.name}, which failed: {error}", hint=error.hint)
+
+
+def _of_os(failure: OSError) -> StageError:
+    message = f"{failure.filename or 'the work folder'}: {failure.strerror}"
+    if failure.errno == errno.ENOSPC:
+        return StageError(message, hint="Free some space (python runner.py clean) or choose another --work")
+    return StageError(message, hint="Check the work folder, or choose another with --work")

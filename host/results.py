@@ -1,0 +1,155 @@
+"""The results of a run, `results.json` schema 1: one record per (model, backend, runtime, device, precision).
+
+A record that is not `ok` carries no latency and no energy, and always a reason and a hint; the schema in
+`results.schema.json` refuses anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from host import ROOT, machine
+from host.engines import Engine
+from host.pipeline import Outcome
+from host.plan import Stage
+from host.run import Run
+from host.version import VERSION
+from tools.stage import write_json
+
+SCHEMA = 1  # 1: first version
+FILE = "results.json"
+SCHEMA_FILE = ROOT / "host" / "results.schema.json"
+FINDINGS = ("unsupported", "no_device", "no_sdk", "emulated")
+LATENCY = ("p50", "p90", "p99", "mean", "min", "max")
+
+
+def document(run: Run, engine: Engine, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
+    """Return results.json: what ran, where, and a record for every measurement that was planned."""
+    return {
+        "schema": SCHEMA,
+        "run": {
+            "id": run.id,
+            "started": run.started.isoformat(timespec="seconds"),
+            "argv": sys.argv,
+            "engine": engine.name,
+            "engine_reason": engine.why,
+            "host": machine.facts(),
+            "project_version": VERSION,
+            "models": list(dict.fromkeys(stage.model for stage in outcomes)),
+            "stages": [_stage(stage, outcome, run) for stage, outcome in outcomes.items()],
+        },
+        "records": [
+            record(stage, outcomes, engine, run.folder) for stage in outcomes if stage.command.measures
+        ],
+    }
+
+
+def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, folder: Path) -> dict[str, Any]:
+    """Return the record of one measurement; paths in it are relative to results.json in `folder`."""
+    outcome = outcomes[stage]
+    result, error = outcome.result, outcome.error
+    metrics = dict(result.metrics if result else error.metrics if error else {})
+    metadata = dict(result.metadata if result else error.metadata if error else {})
+    ok = error is None
+    identity = {
+        key: str(metadata.pop(key, stage.params.get(key) or default))
+        for key, default in (("runtime", stage.command.tool), ("device", "CPU"), ("precision", "fp32"))
+    }
+    return {
+        "model": stage.model,
+        "backend": stage.command.tool,
+        **identity,
+        "engine": engine.name,
+        "status": outcome.status,
+        "reason": str(error) if error else None,
+        "hint": (error.hint or "See the stage's log.") if error else None,
+        "simulated": bool(metadata.pop("simulated", False)),
+        "latency_ms": _latency(metrics) if ok else None,
+        "throughput_per_s": metrics.get("throughput_per_s") if ok else None,
+        "samples": _samples(outcome, folder),
+        "load_ms": metrics.get("load_ms") if ok else None,
+        "first_inference_ms": metrics.get("first_inference_ms") if ok else None,
+        "peak_rss_mb": metrics.get("peak_rss_mb") if ok else None,
+        "correctness": _correctness(metrics),
+        "energy": None,
+        "artifacts": _artifacts(stage, outcomes, folder),
+        "versions": dict(result.versions) if result else {},
+        "metadata": metadata,
+    }
+
+
+def _latency(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The latency part of a record, from flat metrics (`latency_p50_ms` becomes `p50`)."""
+    return {
+        **{key: metrics[f"latency_{key}_ms"] for key in LATENCY},
+        "n": int(metrics["latency_n"]),
+        "ci95_rel": metrics["latency_ci95_rel"],
+    }
+
+
+def _correctness(metrics: Mapping[str, float]) -> dict[str, float] | None:
+    """The correctness part of a record, None if the outputs were never compared."""
+    prefix = "correctness_"
+    found = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+    return found or None
+
+
+def _samples(outcome: Outcome, folder: Path) -> str | None:
+    if outcome.result is None or outcome.folder is None:
+        return None
+    return os.path.relpath(outcome.folder / outcome.result.outputs["samples"], folder)
+
+
+def _artifacts(stage: Stage, outcomes: Mapping[Stage, Outcome], folder: Path) -> dict[str, str]:
+    """The files that a measurement read, as far as they were made."""
+    found = {}
+    for artifact, source in stage.inputs.items():
+        entry = outcomes[source].entry if isinstance(source, Stage) else source
+        if entry:
+            found[artifact] = os.path.relpath(entry.path(artifact), folder)
+    return found
+
+
+def _stage(stage: Stage, outcome: Outcome, run: Run) -> dict[str, Any]:
+    log = run.log(stage)
+    return {
+        "stage": stage.name,
+        "model": stage.model,
+        "status": outcome.status,
+        "cached": outcome.cached,
+        "seconds": round(outcome.seconds, 3),
+        "key": outcome.key,
+        "reason": str(outcome.error) if outcome.error else None,
+        "log": os.path.relpath(log, run.folder) if log.exists() else None,
+    }
+
+
+def save(run: Run, engine: Engine, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
+    """Validate and write results.json, and run.json beside it; return what was written.
+
+    Raises:
+        jsonschema.ValidationError: the data break the schema, which is a defect of ours.
+    """
+    import jsonschema  # not at the top: it takes 0.2 s, and `plan` does without
+
+    data = document(run, engine, outcomes)
+    jsonschema.validate(data, json.loads(SCHEMA_FILE.read_text()))
+    write_json(run.folder / "run.json", data["run"])
+    write_json(run.folder / FILE, data)
+    return data
+
+
+def exit_code(outcomes: Iterable[Outcome], *, tolerant: bool) -> int:
+    """Return the first failure's exit code, 0 if there is none.
+
+    `tolerant`: what this host or a toolchain lacks is a finding, not a failure; so it is in the main job.
+    """
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    if tolerant:
+        errors = [error for error in errors if error.status not in FINDINGS]
+    return errors[0].exit_code if errors else 0

@@ -1,0 +1,141 @@
+"""What the runner prints at the end: tables for people on standard output, or JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from host.engines import Engine
+from host.live import STYLES
+from host.pipeline import Outcome
+from host.plan import Stage
+
+PIPE_WIDTH = (
+    200  # characters; a table in a pipe is not to be folded to the 80 of a terminal that is not there
+)
+COLUMNS = (
+    "backend",
+    "device",
+    "precision",
+    "p50 ms",
+    "p90 ms",
+    "1/s",
+    "load ms",
+    "peak MB",
+    "correctness",
+    "status",
+)
+
+
+def print_json(data: object) -> None:
+    """Print for a machine."""
+    print(json.dumps(data, indent=2))
+
+
+def table(columns: Iterable[str], rows: Iterable[Sequence[str | Text]]) -> None:
+    """Print a plain table, as wide as it needs where nobody's terminal limits it."""
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column)
+    for row in rows:
+        made.add_row(*row)
+    console.print(made)
+
+
+def outcomes(
+    document: Mapping[str, Any], known: Mapping[Stage, Outcome], folder: Path, *, as_json: bool
+) -> None:
+    """Show how a run ended: its result table if it measured, else what each stage found, and its folder."""
+    if as_json:
+        print_json({**document, "folder": str(folder)})
+        return
+    records = document["records"]
+    if records:
+        _results(records)
+    else:
+        _findings(known)
+    for text in dict.fromkeys(_reasons(document, known)):
+        print(text)
+    report = folder / "report.html"
+    print(f"\nrun: {folder}" + (f"\nreport: {report}" if report.exists() else ""))
+
+
+def _results(records: Sequence[Mapping[str, Any]]) -> None:
+    for model in dict.fromkeys(record["model"] for record in records):
+        print(f"\n{model}")
+        table(COLUMNS, [_row(record) for record in records if record["model"] == model])
+
+
+def _row(record: Mapping[str, Any]) -> list[str | Text]:
+    latency = record["latency_ms"] or {}
+    correctness = record["correctness"]
+    backend, runtime = record["backend"], record["runtime"]
+    status = record["status"] + (" (simulated)" if record["simulated"] else "")
+    return [
+        backend if runtime == backend else f"{backend} ({runtime})",
+        record["device"],
+        record["precision"],
+        _number(latency.get("p50")),
+        _number(latency.get("p90")),
+        _number(record["throughput_per_s"]),
+        _number(record["load_ms"]),
+        _number(record["peak_rss_mb"]),
+        f"cos {correctness['cosine']:.6f}, top-1 {correctness['top1_match']:.0%}" if correctness else "-",
+        Text(status, style=STYLES.get(record["status"], "red")),
+    ]
+
+
+def _number(value: float | None) -> str:
+    """Three significant digits at least, no exponent, '-' for what was not measured."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.01 else f"{value:.5f}"
+
+
+def _findings(known: Mapping[Stage, Outcome]) -> None:
+    """Print what each stage made and found, where nothing was measured."""
+    for stage, outcome in known.items():
+        if outcome.result:
+            state = "cached" if outcome.cached else f"{outcome.seconds:.1f} s"
+            print(f"{stage.model} {stage.name} ({state}): {', '.join(outcome.result.outputs.values())}")
+    last = list(known.values())[-1:]
+    for outcome in last:
+        if outcome.result and outcome.result.metrics:
+            print_json(outcome.result.metrics)
+
+
+def _reasons(document: Mapping[str, Any], known: Mapping[Stage, Outcome]) -> Iterable[str]:
+    for stage, outcome in known.items():
+        if outcome.error:
+            yield f"  {stage.model} {stage.name}: {outcome.status}: {outcome.error.one_line()}"
+
+
+def plan(stages: Sequence[Stage], known: Mapping[Stage, Outcome], engine: Engine, *, as_json: bool) -> None:
+    """Show what would run and why."""
+    rows = [(stage.model, stage.name, *_forecast(stage, known.get(stage))) for stage in stages]
+    if as_json:
+        keys = ("model", "stage", "action", "why")
+        listed = [dict(zip(keys, row, strict=True)) for row in rows]
+        print_json({"engine": engine.name, "engine_reason": engine.why, "stages": listed})
+        return
+    print(f"engine {engine.name}: {engine.why}")
+    table(("model", "stage", "action", "why"), rows)
+
+
+def _forecast(stage: Stage, outcome: Outcome | None) -> tuple[str, str]:
+    if outcome and outcome.error:
+        return outcome.status, outcome.error.one_line()
+    if outcome:
+        return "cached", f"in the store as {outcome.key}"
+    if stage.command.measures:
+        return "measure", "measurements are never taken from the cache"
+    makes = ", ".join(stage.outputs) or "its result"
+    return "run", f"makes {makes}, which the store does not have"

@@ -1,0 +1,67 @@
+"""The tools that there are, and which command makes which artifact.
+
+A tool is an image folder, a module of the same name and a compose service; being there is all that it takes
+to be known here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+from collections.abc import Iterable, Mapping
+
+from host import ROOT
+from tools.stage import Command, InvalidRequest, Tool
+
+
+@functools.cache
+def tools() -> Mapping[str, Tool]:
+    """Return every tool by name. Their modules import the standard library only, so this is quick."""
+    names = sorted(folder.name for folder in (ROOT / "images").iterdir() if folder.is_dir())
+    return {name: importlib.import_module(f"tools.{name}").tool for name in names}
+
+
+def commands() -> Iterable[Command]:
+    """Yield every command of every tool."""
+    for tool in tools().values():
+        yield from tool.commands.values()
+
+
+def backends() -> list[str]:
+    """Names of the tools that measure, which makes them rows of the main job's result."""
+    return [tool.name for tool in tools().values() if any(c.measures for c in tool.commands.values())]
+
+
+def find(full_name: str) -> Command:
+    """Return the command `tool.command`.
+
+    Raises:
+        InvalidRequest: there is none of that name; the hint suggests the nearest.
+    """
+    known = {command.full_name: command for command in commands()}
+    if full_name not in known:
+        message = f"there is no stage {full_name!r}"
+        raise InvalidRequest(message, hint=nearest(full_name, known, ", ".join(known)))
+    return known[full_name]
+
+
+def producer(artifact: str) -> Command:
+    """Return the one command that makes `artifact`.
+
+    Raises:
+        InvalidRequest: none does.
+    """
+    makers = [command for command in commands() if artifact in command.outputs and command.cached]
+    if len(makers) != 1:
+        names = ", ".join(command.full_name for command in makers) or "no stage"
+        message = f"{names} makes the artifact {artifact!r}; it takes exactly one"
+        raise InvalidRequest(message, hint=f"Give the file yourself: --input {artifact}=PATH")
+    return makers[0]
+
+
+def nearest(name: str, known: Iterable[str], listing: str) -> str:
+    """Return the hint for an unknown name: the nearest that is known, and how to list all of them."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    suggestion = f"Did you mean {' or '.join(close)}? " if close else ""
+    return f"{suggestion}All of them: {listing}"

@@ -1,0 +1,258 @@
+"""Does this accelerator accelerate my neural network?
+
+Prepares a network, converts it for every backend, checks that each conversion still computes the same
+function, measures what is plugged in, and says plainly what was not measured and why.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from host.version import VERSION
+from tools.stage import StageError
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+images_app = typer.Typer(help="The tools' Docker images.", no_args_is_help=True)
+models_app = typer.Typer(help="The model zoo.", no_args_is_help=True)
+app.add_typer(images_app, name="images")
+app.add_typer(models_app, name="models")
+
+Models = Annotated[list[str], typer.Option("--model", help="A network of the zoo; may be repeated.")]
+Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs.")]
+Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
+Weights = Annotated[str, typer.Option(help="`generated`, or the prefix of a TensorFlow checkpoint.")]
+Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
+Budget = Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
+Limit = Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")]
+Pull = Annotated[bool, typer.Option("--pull", help="Pull missing images instead of building them.")]
+KeepGoing = Annotated[bool, typer.Option(help="After a failure go on with what does not need it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
+Registry = Annotated[
+    str, typer.Option(envvar="MOBILE_ACCELERATOR_REGISTRY", help="Where images are, e.g. localhost:5000.")
+]
+Tools = Annotated[list[str] | None, typer.Argument(help="Tools; all if none is named.")]
+
+WORK = Path("work")
+BUDGET_S = 10.0
+LIMIT_S = 1800.0  # the longest stage seen is the conversion of a large network, in minutes
+
+
+def main() -> None:
+    """Run the command line; an error is one line on stderr and the exit code of its class."""
+    try:
+        app()
+    except StageError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        print("interrupted; what is done is kept, the next run goes on from there", file=sys.stderr)
+        sys.exit(130)
+
+
+def fail(error: StageError) -> NoReturn:
+    """Print an error's one line and end with its exit code."""
+    print(f"error: {error.one_line()}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and end, if it is wanted."""
+    if wanted:
+        print(VERSION)
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True)] = False,
+) -> None:
+    """Say what the program is."""
+
+
+about.__doc__ = __doc__
+
+
+@app.command("all")
+def all_(
+    model: Models,
+    weights: Weights = "generated",
+    backend: Backends = None,
+    engine: Engine = "auto",
+    work: Work = WORK,
+    budget_s: Budget = BUDGET_S,
+    threads: Threads = 0,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    keep_going: KeepGoing = True,
+    as_json: Json = False,
+) -> None:
+    """Do the main job: prepare, convert, check and measure on every backend, then report."""
+    from host import jobs
+
+    plan = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads})
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+    )
+    raise typer.Exit(jobs.carry_out(plan, options, report=True))
+
+
+@app.command()
+def prepare(
+    model: Models,
+    weights: Weights = "generated",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    keep_going: KeepGoing = True,
+    as_json: Json = False,
+) -> None:
+    """Make weights, inference graph, frozen graph and reference outputs, and stop there."""
+    from host import jobs
+
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+    )
+    raise typer.Exit(jobs.carry_out(jobs.plan_prepare(model, weights), options))
+
+
+@app.command()
+def run(
+    stage: Annotated[str, typer.Argument(metavar="TOOL.COMMAND", help="e.g. tflite.benchmark")],
+    model: Models,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the stage.")
+    ] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
+    ] = None,
+    weights: Weights = "generated",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Run one stage; what it needs is made first or taken from the store."""
+    from host import jobs
+
+    plan = jobs.plan_one(model, stage, weights, inputs or [], settings or [])
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    raise typer.Exit(jobs.carry_out(plan, options))
+
+
+@app.command()
+def plan(
+    model: Models,
+    weights: Weights = "generated",
+    backend: Backends = None,
+    engine: Engine = "auto",
+    work: Work = WORK,
+    budget_s: Budget = BUDGET_S,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Show what `all` would run and why, running nothing."""
+    from host import jobs
+
+    planned = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads})
+    jobs.preview(planned, jobs.Options(work=work, engine=engine, as_json=as_json))
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="A run's name in work/runs.")] = "latest",
+    engine: Engine = "auto",
+    work: Work = WORK,
+) -> None:
+    """Make the HTML report of an earlier run anew."""
+    from host import jobs
+
+    print(jobs.report_again(run, jobs.Options(work=work, engine=engine)))
+
+
+@app.command()
+def doctor(
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Say what is here, what is missing, and the command that mends it."""
+    from host import doctor
+
+    raise typer.Exit(doctor.report(work, as_json=as_json))
+
+
+@app.command()
+def clean(
+    work: Work = WORK,
+    key: Annotated[list[str] | None, typer.Option(help="This entry of the store; may be repeated.")] = None,
+    store: Annotated[bool, typer.Option("--store", help="All of the store.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="All runs.")] = False,
+    environments: Annotated[bool, typer.Option("--environments", help="The venv engine's cache.")] = False,
+) -> None:
+    """Remove what killed runs left, and what is named; without a name, show what takes how much room."""
+    from host import clean
+
+    clean.clean(work, keys=key or [], store=store, runs=runs, environments=environments)
+
+
+@models_app.command("list")
+def models_list(as_json: Json = False) -> None:
+    """List the networks; a family takes any depth multiplier."""
+    from host import catalog
+
+    catalog.list_models(as_json=as_json)
+
+
+@models_app.command("show")
+def models_show(name: str, as_json: Json = False) -> None:
+    """Show what is known of one network."""
+    from host import catalog
+
+    catalog.show_model(name, as_json=as_json)
+
+
+@images_app.command("build")
+def images_build(
+    tools: Tools = None,
+    base: Annotated[str | None, typer.Option(help="Build on this image.")] = None,
+    offline_base: Annotated[
+        bool, typer.Option("--offline-base", help="Make the base from Debian's archive by mmdebstrap.")
+    ] = False,
+) -> None:
+    """Build images; needs a package index, and a registry for the base unless --offline-base."""
+    from host import catalog
+
+    catalog.build_images(tools or [], base=base, offline_base=offline_base)
+
+
+@images_app.command("pull")
+def images_pull(tools: Tools = None, registry: Registry = "") -> None:
+    """Take prebuilt images of this version from a registry."""
+    from host import catalog
+
+    catalog.pull_images(tools or [], registry=registry)
+
+
+@images_app.command("push")
+def images_push(tools: Tools = None, registry: Registry = "") -> None:
+    """Put images of this version into a registry."""
+    from host import catalog
+
+    catalog.push_images(tools or [], registry=registry)
+
+
+@images_app.command("list")
+def images_list(as_json: Json = False) -> None:
+    """List every tool's image, there or not."""
+    from host import catalog
+
+    catalog.list_images(as_json=as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Fixtures that all tests share; tests that need a Docker engine run with --run-docker only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host.engines.venv import VenvEngine, environment
+from host.session import Session
+from host.toolbox import tools
+from tools.stage import Request, Result
+
+RunStage = Callable[..., tuple[Path, Result]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-docker", action="store_true", help="also run the tests that need a Docker engine")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--run-docker"):
+        for item in items:
+            if "docker" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a Docker engine: --run-docker"))
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+@pytest.fixture(scope="session")
+def tool_python() -> Callable[[str], Path]:
+    """Return the interpreter of a tool's locked environment, which is made on first use."""
+    return lambda tool: environment(tool, note)
+
+
+@pytest.fixture(scope="session")
+def run_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunStage]:
+    """Run a stage through the contract in the tool's own environment; one process per tool for all tests."""
+    work = tmp_path_factory.mktemp("work")
+    engine = VenvEngine(why="tests")
+    sessions: dict[str, Session] = {}
+    count = 0
+
+    def run(
+        tool: str,
+        command: str,
+        *,
+        inputs: Mapping[str, Path] | None = None,
+        params: Mapping[str, Any] | None = None,
+        model: str = "m",
+    ) -> tuple[Path, Result]:
+        nonlocal count
+        count += 1
+        folder = work / f"{count:03d}-{tool}-{command}"
+        folder.mkdir()
+        declared = tools()[tool].commands[command]
+        Request(
+            tool=tool,
+            command=command,
+            inputs={key: str(path) for key, path in (inputs or {}).items()},
+            outputs={key: name.replace("{model}", model) for key, name in declared.outputs.items()},
+            params=dict(params or {}),
+        ).write(folder)
+        if tool not in sessions or not sessions[tool].alive:
+            sessions[tool] = Session(engine.start(tool, work, note), work)
+        with (folder / "log.txt").open("w") as log:
+            result = sessions[tool].run(folder, log=log, on_progress=lambda *_: None, limit_s=300)
+        result.raise_error()
+        return folder, result
+
+    yield run
+    for session in sessions.values():
+        session.__exit__(None, None, None)

@@ -1,0 +1,65 @@
+"""A copy of the project that a test may add a tool to, and its runner as a user would start it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from host import ROOT
+
+LAB = Path(__file__).parent / "lab"
+NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "work", "tests", "docs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """A copy of the project in `folder`, with a work folder of its own."""
+
+    folder: Path
+    work: Path
+
+    @classmethod
+    def copy(cls, folder: Path) -> Project:
+        shutil.copytree(ROOT, folder, ignore=NOT_COPIED)
+        return cls(folder, folder / "work")
+
+    def add_tool(self, name: str, module: Path, lock: Path = LAB / "requirements.txt") -> None:
+        """One module, one image folder, one compose service, and nothing else."""
+        shutil.copy(module, self.folder / "tools" / f"{name}.py")
+        image = self.folder / "images" / name
+        image.mkdir()
+        shutil.copy(lock, image / "requirements.txt")
+        shutil.copy(lock.with_suffix(".in"), image / "requirements.in")
+        compose = self.folder / "compose.yaml"
+        text = compose.read_text()
+        service = f"""  {name}:
+    <<: *tool
+    image: mobile-accelerator/{name}:${{MOBILE_ACCELERATOR_VERSION:-0.1.0}}
+    build: {{<<: *build, args: {{<<: *args, TOOL: {name}}}}}
+
+"""
+        compose.write_text(text.replace("\nsecrets:", f"\n{service}secrets:"))
+
+    def argv(self, *arguments: str) -> list[str]:
+        return [sys.executable, str(self.folder / "runner.py"), *arguments]
+
+    def run(self, *arguments: str, engine: str = "venv") -> subprocess.CompletedProcess[str]:
+        """Run a command that takes --work and --engine, to its end."""
+        argv = self.argv(*arguments, "--work", str(self.work), "--engine", engine)
+        return self.call(argv)
+
+    def call(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(argv, cwd=self.folder, capture_output=True, text=True, check=False, timeout=600)
+
+    def results(self, run: str = "latest") -> dict[str, Any]:
+        data: dict[str, Any] = json.loads((self.work / "runs" / run / "results.json").read_text())
+        return data
+
+    def parts(self) -> list[Path]:
+        """Whatever is half-made in the work folder."""
+        return [path for path in self.work.rglob("*.part") if "stages" not in path.parts]

@@ -1,0 +1,180 @@
+"""The report as a stage: what is on the page, and that nothing else is needed to read it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.report import samples
+from tests.report.samples import latencies_ns, measured, record
+from tools.stage import InvalidRequest
+
+pytestmark = pytest.mark.tool
+Render = Callable[[Path], str]
+
+
+class Page(HTMLParser):
+    """What a browser would load, where links go, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+        self._style = False
+        self.feed(html)
+        self.text = re.sub(r"\s+", " ", self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self._style = tag == "style"
+        for key, value in attrs:
+            if key in ("src", "href", "xlink:href", "action", "srcset", "data"):
+                self.links.append(value or "")
+            if key == "id":
+                self.ids.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self._style else data
+
+
+@pytest.fixture
+def render(run_stage: Callable[..., Any]) -> Render:
+    return lambda results: (
+        run_stage("report", "render", inputs={"results": results})[0] / "report.html"
+    ).read_text()
+
+
+def test_page_needs_no_network_and_no_script(render: Render, tmp_path: Path) -> None:
+    html = render(samples.full_run(tmp_path))
+    page = Page(html)
+    assert page.tags["script"] == page.tags["link"] == page.tags["img"] == page.tags["iframe"] == 0
+    assert not re.search(r"@import|url\((?!#)", html)
+    for link in page.links:
+        assert not re.match(r"[a-z]+:|//", link), link
+        assert not link.startswith("#") or link[1:] in page.ids, link
+        assert link.startswith(("#", "..")) or (tmp_path / link).exists(), link
+    assert not [name for name, count in Counter(page.ids).items() if count > 1]
+    assert not re.search(r"\b(nan|inf|None|undefined)\b", page.text, re.IGNORECASE)
+    assert not re.search(r"#(0[1-5])\1\1", html)  # a sentinel colour that no CSS variable took the place of
+
+
+def test_page_says_what_the_run_found(render: Render, tmp_path: Path) -> None:
+    page = Page(render(samples.full_run(tmp_path)))
+    for words in (
+        "1.89\N{MULTIPLICATION SIGN} as fast openvino on CPU, 2 threads, fp32 is the fastest correct backend",
+        "median 6.07 ms (±0.12 %), against 11.5 ms",
+        "the baseline, tflite (tflite-runtime)",
+        "All 4 measured backends agree",
+        "Wrong output: openvino on CPU, 2 threads, int8",
+        "it drifted: the last fifth of the inferences was 7.7 % slower",
+        "The CPU governor is powersave",
+        "SIMULATED",
+        "The Qualcomm Neural Processing SDK is licensed and is not in sdk/snpe/.",
+        "Download it with your account",
+        "no Docker daemon answers",
+        "8 stages, 4 from the cache",
+        "tflite-runtime 2.14.0",
+        "Intel(R) Core(TM) i7-8665U",
+    ):
+        assert words in page.text.replace("\N{NO-BREAK SPACE}", " "), words
+    assert page.tags["svg"] == 2 * 9  # two plots for each record that was measured
+    for link in (
+        "results.json",
+        "logs/squeezenet.tflite.benchmark.log",
+        "../../models/squeezenet/squeezenet.tflite",
+    ):
+        assert link in page.links
+    assert sum(link.endswith(".i64") for link in page.links) == 9
+
+
+def test_same_input_same_bytes(render: Render, tmp_path: Path) -> None:
+    results = samples.full_run(tmp_path)
+    assert render(results) == render(results)
+
+
+def test_every_outlier_of_many_samples_is_drawn(render: Render, tmp_path: Path) -> None:
+    ns = np.round(1e6 * np.random.default_rng(1).normal(8, 0.05, 100_000)).astype("<i8")
+    ns[[500, 70_000]] = 60_000_000, 90_000_000
+    html = render(samples.write(tmp_path, [measured(tmp_path, ns)]))
+    assert len(html) < 1_000_000
+    distribution, over_time = re.findall(r'<svg class="plot".*?</svg>', html, re.DOTALL)
+    dots = re.search(r'd="([^"]*)"[^>]*stroke: var\(--dots\)', distribution)
+    x = sorted({float(start) for start in re.findall(r"M([\d.]+) ", dots[1])})
+    assert [right - left > 20 for left, right in zip(x[-4:], x[-3:], strict=False)] == [False, True, True]
+    edge = re.search(r'd="([^"]*)"[^>]*stroke: var\(--mark\); stroke-width: 1.6', over_time)
+    assert len(re.findall("M", edge[1])) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "samples/squeezenet.tflite.tflite.fp32.i64 is missing"),
+        (b"", "is cut off or corrupt"),
+        (b"1234567890", "is cut off or corrupt"),
+        (np.array([5, -1], "<i8").tobytes(), "is cut off or corrupt"),
+    ],
+)
+def test_samples_that_cannot_be_shown(
+    render: Render, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    made = measured(tmp_path, latencies_ns(8, 300))
+    path = tmp_path / made["samples"]
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    page = Page(render(samples.write(tmp_path, [made])))
+    assert words in page.text
+    assert page.tags["svg"] == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_few_or_equal_samples(render: Render, tmp_path: Path, count: int) -> None:
+    made = measured(tmp_path, latencies_ns(8, 300))
+    np.full(count, 8_000_000, "<i8").tofile(tmp_path / made["samples"])
+    made["latency_ms"] |= {"n": count, "ci95_rel": None}
+    page = Page(render(samples.write(tmp_path, [made])))
+    assert page.tags["svg"] == 2
+    assert "too few rounds" in page.text
+
+
+def test_nothing_measured(render: Render, tmp_path: Path) -> None:
+    gone = [
+        record(backend="ncs", status="no_device"),
+        record(status="failed", reason="Out of memory. " * 300),
+    ]
+    page = Page(render(samples.write(tmp_path, gone)))
+    assert "Nothing measured" in page.text
+    assert "ncs is not here" in page.text
+    assert "Nothing measured" in Page(render(samples.write(tmp_path, [], models=["squeezenet"]))).text
+    assert "no model was asked for" in Page(render(samples.write(tmp_path, []))).text
+
+
+def test_text_of_the_run_stays_text(render: Render, tmp_path: Path) -> None:
+    evil = '"><script>alert(1)</script>'
+    bad = record(
+        model=evil, backend=evil, status="failed", reason=evil, hint=evil, artifacts={evil: f"../{evil}"}
+    )
+    shown = measured(
+        tmp_path, latencies_ns(8, 300), device=evil, versions={evil: evil}, artifacts={"x": "javascript:0"}
+    )
+    host = {evil: evil, "list": [evil], "map": {evil: None}}
+    html = render(samples.write(tmp_path, [bad, shown], host=host, engine_reason=evil, argv=[evil]))
+    assert Page(html).tags["script"] == 0
+    assert evil in Page(html).text
+    assert "javascript:" not in html
+
+
+def test_other_schema_is_refused(render: Render, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text('{"schema": 2}')
+    with pytest.raises(InvalidRequest, match="has schema 2"):
+        render(path)

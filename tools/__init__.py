@@ -1,0 +1,1 @@
+"""What runs in a container: one tool per toolchain, named like its image."""

@@ -1,0 +1,214 @@
+"""What the benchmarks of all runtimes share: load, first inference, gate, timing, and the check after it.
+
+A runtime supplies a `Session`; `run` does the rest and makes the result that the host expects.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+import re
+import time
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
+
+from tools import gate, measure
+from tools.stage import InvalidRequest, Result, StageError, WrongOutput, progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Session(Protocol):
+    """A network that a runtime has loaded, at batch 1.
+
+    Attributes:
+        input_shape: of the network, e.g. (1, 3, 224, 224); an axis of no fixed length is not an int.
+        infer: one inference on the input that `feed` set; the call that is timed, so nothing else is in it.
+        metadata: what is known only now: `device_name`, `threads` really used, delegates.
+    """
+
+    input_shape: tuple[Any, ...]
+    infer: Callable[[], object]
+    metadata: dict[str, Any]
+
+    def feed(self, batch: np.ndarray) -> None:
+        """Set the input: float32 in `input_shape`."""
+
+    def output(self) -> np.ndarray:
+        """Return a copy of the last inference's output, which starts with the batch axis."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What the user asked to measure; part of every record, also of one that failed.
+
+    Attributes:
+        threads: CPU threads of the runtime; 0 = all CPUs that this process may use.
+        budget_s: time for warm-up and rounds.
+    """
+
+    runtime: str
+    device: str
+    precision: str
+    threads: int
+    budget_s: float
+
+    @property
+    def cpu_threads(self) -> int:
+        """The number of threads to ask the runtime for."""
+        return self.threads or measure.usable_cpus()
+
+    def check(self) -> None:
+        """Raise InvalidRequest if a number makes no sense."""
+        gate.tolerance(self.precision)
+        if self.threads < 0:
+            message = f"threads is {self.threads}"
+            raise InvalidRequest(message, hint="Give a number of threads, or 0 for all CPUs.")
+        if not (self.budget_s > 0 and math.isfinite(self.budget_s)):
+            message = f"budget_s is {self.budget_s}"
+            raise InvalidRequest(message, hint="Give the seconds that the measurement may take, e.g. 10.")
+
+
+def run(load: Callable[[], Session], target: Target, reference: Path, samples: Path) -> Result:
+    """Load the network, check it against `reference`, time it, check again; write `samples`.
+
+    Raises:
+        WrongOutput: the gate failed, before the timing or after it; nothing is written.
+        InvalidRequest: a file or a parameter is not what it should be.
+    """
+    identity = {key: getattr(target, key) for key in ("runtime", "device", "precision")}
+    try:
+        target.check()
+        return _run(load, target, reference, samples, identity)
+    except StageError as error:
+        error.metadata = {**identity, **error.metadata}
+        raise
+
+
+def _run(
+    load: Callable[[], Session], target: Target, reference: Path, samples: Path, identity: dict[str, Any]
+) -> Result:
+    inputs, expected = read_reference(reference)
+    progress(0.0, f"loading on {target.device}")
+    session, load_ms = _timed_ms(load)
+    session.feed(to_layout(inputs[:1], session.input_shape))
+    _, first_inference_ms = _timed_ms(session.infer)
+
+    progress(0.1, f"checking {len(inputs)} outputs")
+    limits = gate.limits(expected, target.precision)
+    metadata = {**identity, **session.metadata, "tolerance": limits}
+    answers = _infer_all(session, inputs)
+    try:
+        correctness = gate.check(answers, expected, target.precision)
+        progress(0.2, f"measuring for {target.budget_s:g} s at most")
+        session.feed(to_layout(inputs[:1], session.input_shape))
+        before = measure.conditions()
+        measurement = measure.measure(session.infer, budget_s=target.budget_s)
+        after = measure.conditions()
+        _check_last(session.output(), answers, expected, target.precision)
+    except WrongOutput as error:
+        error.metadata = {**metadata, **error.metadata}
+        raise
+
+    measure.write_samples(measurement, samples)
+    conditions = {"load_1m": before["load_1m"], "conditions_before": before, "conditions_after": after}
+    metrics = {
+        "load_ms": load_ms,
+        "first_inference_ms": first_inference_ms,
+        "peak_rss_mb": measure.peak_rss_mb(),
+        **correctness,
+        **measurement.metrics(),
+    }
+    return Result(metrics=metrics, metadata={**metadata, **measurement.metadata(), **conditions})
+
+
+def _timed_ms(call: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.perf_counter_ns()
+    value = call()
+    return value, (time.perf_counter_ns() - start) / 1e6
+
+
+def _infer_all(session: Session, inputs: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    answers = []
+    for index in range(len(inputs)):
+        session.feed(to_layout(inputs[index : index + 1], session.input_shape))
+        session.infer()
+        answers.append(session.output())
+    return np.concatenate(answers)
+
+
+def _check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, precision: str) -> None:
+    """Check the output of the timed runs, which was that of input 0.
+
+    A runtime that stopped computing would still hold the output of the last input it was given before, so the
+    output must also be nearer to its own answer to input 0 than to any other.
+    """
+    import numpy as np
+
+    try:
+        gate.check(last, expected[:1], precision)
+    except WrongOutput as error:
+        message = f"it was right before the timing, but not in the timed runs: {error}"
+        raise WrongOutput(message, hint=error.hint, metrics=error.metrics) from error
+    distance = np.abs(answers - last).reshape(len(answers), -1).max(axis=1)
+    if distance.min() < distance[0]:
+        message = f"the timed runs were given input 0 and answered as to input {distance.argmin()}"
+        raise WrongOutput(message, hint="The runtime returns outputs of earlier inferences.")
+
+
+def read_reference(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the reference's inputs [n, H, W, C] and outputs [n, ...], both float32.
+
+    Raises:
+        InvalidRequest: it is not such a file.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path) as data:
+            inputs, outputs = data["inputs"], data["outputs"]
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        message = f"{path.name} is not a reference of inputs and outputs, or it is cut off: {error}"
+        raise InvalidRequest(message, hint="Make it again with tf1.reference.") from error
+    if len(inputs) == 0 or len(inputs) != len(outputs):
+        message = f"{path.name} holds {len(inputs)} inputs and {len(outputs)} outputs"
+        raise InvalidRequest(message, hint="Make it again with tf1.reference.")
+    return inputs.astype(np.float32), outputs.astype(np.float32)
+
+
+def to_layout(batch: np.ndarray, shape: tuple[Any, ...]) -> np.ndarray:
+    """Return an NHWC batch as the network's input shape wants it: as it is, or as NCHW.
+
+    Raises:
+        InvalidRequest: it fits neither.
+    """
+    import numpy as np
+
+    for candidate in (batch, np.moveaxis(batch, -1, 1)):
+        fits = [not isinstance(want, int) or want == have for want, have in zip(shape, candidate.shape)]
+        if len(shape) == candidate.ndim and all(fits):
+            return np.ascontiguousarray(candidate)
+    message = f"the network takes {list(shape)}, the reference inputs are {list(batch.shape)}"
+    raise InvalidRequest(message, hint="Network and reference belong to different models.")
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name as its maker writes it, else its architecture."""
+    found: Optional[re.Match[str]] = None
+    if cpuinfo.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), flags=re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()

@@ -1,0 +1,197 @@
+"""The correctness gate: does a backend still compute the function of the frozen TensorFlow graph?
+
+Outputs are arrays [n inputs, ...]; all that follows the first axis is flattened to classes. What is compared,
+and why it is not the plain difference:
+
+- Softmax outputs are small numbers, 0.001 each with 1000 classes, and differ little from one another. So an
+  input's error is taken relative to the spread (largest minus smallest) of its reference output, and the
+  cosine is that of the outputs less the reference's mean. The plain cosine of two flat outputs is near 1
+  even if they have nothing in common.
+- With generated weights all inputs get nearly the same answer, so a backend that ignores its input, or
+  answers the one before, has a small error. So the outputs less their mean over the inputs (the response)
+  must correlate with the reference's, wherever the reference varies more than the precision's noise.
+- A class that the reference rates equal to its first, but for that noise, is as right as the first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Optional
+
+from tools.stage import InvalidRequest, WrongOutput
+
+if TYPE_CHECKING:
+    import numpy as np
+
+METRICS = tuple(
+    f"correctness_{key}" for key in ("cosine", "max_abs", "top1_match", "top5_overlap", "n_inputs")
+)
+RESPONSE = 0.5  # correlation; noise alone gives 0, a response twice the noise at least 0.89
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """Limits of one precision. `error` and `noise` are fractions of the reference output's spread.
+
+    Attributes:
+        cosine: smallest cosine similarity of an input's output and its reference.
+        error: largest absolute error.
+        noise: error that the arithmetic alone explains.
+        top1_match: smallest fraction of the inputs that have the same first class.
+    """
+
+    cosine: float
+    error: float
+    noise: float
+    top1_match: float
+
+
+# fp32: conversions fold batch norms and reorder sums; that is some hundred roundings of 2**-24, 1e-5 at most
+#   (1e-7 to 1e-6 seen on four runtimes). 1e-3 is far above it and far below any fault.
+# fp16: roundings of 2**-11 (5e-4) at 20 to 200 layers add up as their square root, to 2e-3 ... 7e-3.
+# int8: 8 bits give a layer 40 to 50 dB of signal to noise, which leaves 15 to 25 dB after some dozen layers
+#   (Krishnamoorthi, arXiv:1806.08342, measures what that costs in accuracy), and the cosine is
+#   1 / sqrt(1 + noise / signal): 0.985 at 15 dB. `int8-dynamic` rounds weights, and activations by the range
+#   of this very input; `int8` rounds activations by a range calibrated before, and the output to 1/256.
+TOLERANCES = {
+    "fp32": Tolerance(cosine=0.99999, error=1e-3, noise=1e-5, top1_match=1.0),
+    "fp16": Tolerance(cosine=0.999, error=0.03, noise=3e-3, top1_match=1.0),
+    "int8-dynamic": Tolerance(cosine=0.985, error=0.15, noise=0.02, top1_match=0.85),
+    "int8": Tolerance(cosine=0.97, error=0.25, noise=0.03, top1_match=0.75),
+}
+
+
+def tolerance(precision: str) -> Tolerance:
+    """Return the limits of a precision.
+
+    Raises:
+        InvalidRequest: there is none of that name.
+    """
+    if precision not in TOLERANCES:
+        message = f"there is no precision {precision!r}"
+        raise InvalidRequest(message, hint=f"Precisions: {', '.join(TOLERANCES)}.")
+    return TOLERANCES[precision]
+
+
+def limits(reference_outputs: np.ndarray, precision: str) -> dict[str, float]:
+    """Return the limits in the units of the metrics: cosine and top-1 at least, max_abs at most."""
+    limit = tolerance(precision)
+    spread = float(_spread(_flat(reference_outputs)).min())
+    return {"cosine": limit.cosine, "max_abs": limit.error * spread, "top1_match": limit.top1_match}
+
+
+def check(outputs: np.ndarray, reference_outputs: np.ndarray, precision: str) -> dict[str, Any]:
+    """Compare a backend's outputs with the reference; return the metrics `correctness_*`.
+
+    Args:
+        outputs: [n, ...], what the backend answered to the n reference inputs.
+        reference_outputs: of the same shape, but for axes of length 1.
+        precision: a key of `TOLERANCES`.
+
+    Raises:
+        WrongOutput: beyond the precision's tolerance; it carries the metrics.
+        InvalidRequest: the precision is unknown, or the reference is not finite.
+    """
+    import numpy as np
+
+    limit = tolerance(precision)
+    found, expected = _flat(outputs), _flat(reference_outputs)
+    if not np.isfinite(expected).all():
+        message = "the reference outputs are not finite, so nothing can be compared with them"
+        raise InvalidRequest(message, hint="The network's weights are broken: prepare it again.")
+    unknown = {**dict.fromkeys(METRICS), "correctness_n_inputs": len(expected)}
+    if found.shape != expected.shape:
+        message = f"the output has shape {list(outputs.shape)}, the reference {list(reference_outputs.shape)}"
+        raise _wrong(message, unknown)
+    if not np.isfinite(found).all():
+        message = f"{1 - np.isfinite(found).mean():.1%} of the output values are not finite numbers"
+        raise _wrong(message, unknown)
+
+    error = np.abs(found - expected).max(axis=1) / _spread(expected)
+    cosine = _cosine(found, expected)
+    metrics = {
+        "correctness_cosine": float(cosine.min()),
+        "correctness_max_abs": float(np.abs(found - expected).max()),
+        "correctness_top1_match": float(_top_overlap(found, expected, 1, limit.noise).mean()),
+        "correctness_top5_overlap": float(_top_overlap(found, expected, 5, limit.noise).mean()),
+        "correctness_n_inputs": len(expected),
+    }
+    problem = _response_problem(found, expected, limit) or _problem(cosine, error, metrics, limit)
+    if problem:
+        message = f"{problem} ({precision})"
+        raise _wrong(message, metrics)
+    return metrics
+
+
+def _problem(
+    cosine: np.ndarray, error: np.ndarray, metrics: dict[str, Any], limit: Tolerance
+) -> Optional[str]:
+    """Say what is beyond the tolerance, input by input."""
+    if cosine.min() < limit.cosine:
+        worst = f"cosine {cosine.min():.6f} on input {cosine.argmin()}"
+        return f"the output differs from the reference: {worst}, at least {limit.cosine} is right"
+    if error.max() > limit.error:
+        worst = f"{error.max():.2%} of the output's spread on input {error.argmax()}"
+        return f"the output is off by {worst}, at most {limit.error:.1%} is right"
+    match = metrics["correctness_top1_match"]
+    if match < limit.top1_match:
+        return f"the first class is the reference's on {match:.0%} of the inputs only"
+    return None
+
+
+def _response_problem(found: np.ndarray, expected: np.ndarray, limit: Tolerance) -> Optional[str]:
+    """Say so if the outputs do not follow the inputs as the reference does."""
+    import numpy as np
+
+    wanted = expected - expected.mean(axis=0)
+    if np.abs(wanted).max() <= 2 * limit.noise * _spread(expected).max():
+        return None  # one input, or the reference's own response drowns in the noise
+    response = found - found.mean(axis=0)
+    if np.abs(response).max() <= 0.01 * np.abs(wanted).max():
+        return "it gives the same output for every input, the reference does not"
+    norm = np.linalg.norm(response) * np.linalg.norm(wanted)
+    correlation = float((response * wanted).sum() / norm)
+    if correlation < RESPONSE:
+        return f"its output does not follow the input: correlation with the reference {correlation:.2f}"
+    return None
+
+
+def _flat(outputs: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return np.asarray(outputs, np.float64).reshape(len(outputs), -1)
+
+
+def _spread(expected: np.ndarray) -> np.ndarray:
+    """Largest minus smallest value of each row; 1 for a row that is constant."""
+    import numpy as np
+
+    spread = np.ptp(expected, axis=1)
+    return np.where(spread > 0, spread, 1.0)
+
+
+def _cosine(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Cosine similarity of each row, both less the mean of the reference's row."""
+    import numpy as np
+
+    mean = expected.mean(axis=1, keepdims=True)
+    found, expected = found - mean, expected - mean
+    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    products = (found * expected).sum(axis=1)
+    same = (found == expected).all(axis=1)
+    return np.where(norms > 0, products / np.where(norms > 0, norms, 1), same)
+
+
+def _top_overlap(found: np.ndarray, expected: np.ndarray, count: int, noise: float) -> np.ndarray:
+    """Part of each row's `count` first classes that are the reference's too, or tie with them."""
+    import numpy as np
+
+    count = min(count, expected.shape[1])
+    first = np.argsort(-found, axis=1, kind="stable")[:, :count]
+    last_in = np.sort(expected, axis=1)[:, -count] - 2 * noise * _spread(expected)
+    return (np.take_along_axis(expected, first, axis=1) >= last_in[:, None]).mean(axis=1)
+
+
+def _wrong(message: str, metrics: dict[str, Any]) -> WrongOutput:
+    hint = "The conversion or the runtime computes another function; its time would mean nothing."
+    return WrongOutput(message, hint=hint, metrics=metrics)

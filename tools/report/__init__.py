@@ -1,0 +1,28 @@
+"""The report tool: results.json and the raw samples in, one HTML page that needs no network out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tools.stage import Input, Output, Result, Tool, progress
+
+tool = Tool("report", packages=("matplotlib", "jinja2", "numpy"))
+
+
+@tool.command(cached=False)
+def render(results: Input, html: Output = "report.html") -> Result:
+    """Write the report of a run as one self-contained HTML file.
+
+    It reads `results` (results.json, schema 1) and, relative to it, the samples files. The page's links are
+    relative to the folder of `results` too: it is meant to lie there. The same input gives the same bytes.
+
+    Raises:
+        InvalidRequest: `results` is not a results.json of schema 1.
+    """
+    from tools.report.page import page
+    from tools.report.results import read
+
+    run = read(results)
+    text = page(run, on_progress=progress)
+    Path(html).write_text(text, encoding="utf-8")
+    return Result(metrics={"records": len(run.records), "report_kb": round(len(text.encode()) / 1000, 1)})

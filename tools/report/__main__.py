@@ -1,0 +1,5 @@
+"""Runs the tool: `python -m tools.report`."""
+
+from tools.report import tool
+
+tool.main()

@@ -1,0 +1,5 @@
+"""`python -m tools.tf1`."""
+
+from tools.tf1 import tool
+
+tool.main()

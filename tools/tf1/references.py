@@ -1,0 +1,83 @@
+"""Reference inputs and outputs: what the frozen graph computes in TensorFlow, for the correctness gate."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tools.stage import StageError, progress
+from tools.tf1.runtime import tf
+
+
+def inputs(count: int, seed: int, shape: Sequence[int]) -> Any:
+    """Return `count` images [count, H, W, C] float32 in [-1, 1], a pure function of seed and shape.
+
+    Smooth coloured fields of different grain, contrast and tint, plus noise: like photographs they have
+    most of their power in the low frequencies, so every layer sees strong and weak signals. The values are
+    those of 8-bit pixels, k / 127.5 - 1, as a camera gives them; rounding to them also hides what BLAS
+    libraries differ in.
+    """
+    return np.stack([_image(f"{seed}/{index}", 2 << index % 4, shape) for index in range(count)])
+
+
+def _image(key: str, cells: int, shape: Sequence[int]) -> Any:
+    height, width, channels = shape
+    digest = hashlib.sha256(f"{key}/{height}x{width}x{channels}".encode()).digest()
+    stream = np.random.PCG64(int.from_bytes(digest, "little"))
+
+    def uniform(*size: int) -> Any:  # in [-1, 1); numpy guarantees the raw stream only
+        return (stream.random_raw(int(np.prod(size))) >> 11).reshape(size) * 2.0**-52 - 1.0
+
+    field = np.zeros((height, width, channels))
+    for octave, amplitude in ((cells, 1.0), (4 * cells, 0.5)):
+        grid = uniform(octave + 1, octave + 1, channels)
+        rows = np.tensordot(_lerp(height, octave), grid, 1)
+        field += amplitude * np.tensordot(rows, _lerp(width, octave), (1, 1)).transpose(0, 2, 1)
+    contrast = 0.7 + 0.3 * uniform(1)
+    image = contrast * field + 0.4 * uniform(channels) + 0.1 * uniform(height, width, channels)
+    return (np.round((np.clip(image, -1, 1) + 1) * 127.5) / 127.5 - 1).astype(np.float32)
+
+
+def _lerp(size: int, cells: int) -> Any:
+    """Return the matrix [size, cells + 1] of linear interpolation from a grid to pixels."""
+    position = np.linspace(0, cells, size)[:, None]
+    return np.maximum(0, 1 - np.abs(position - np.arange(cells + 1)))
+
+
+def outputs(graph: Any, signature: Mapping[str, Any], images: Any) -> Any:
+    """Return the graph's outputs [count, classes] float32, one image at a time.
+
+    Raises:
+        StageError: an output is not finite, or all inputs give the same one; such a network checks nothing.
+    """
+    with tf.Session(graph=graph) as session:
+        run = session.make_callable(signature["output"] + ":0", [signature["input"] + ":0"])
+        rows = []
+        for index, image in enumerate(images):
+            rows.append(run(image[None])[0])
+            progress((index + 1) / len(images), f"input {index + 1} of {len(images)}")
+    found = np.stack(rows)
+    hint = "Are these the weights of this network? A network in training, or a diverged one, gives this."
+    if not np.isfinite(found).all():
+        message = "the network's outputs are not finite"
+        raise StageError(message, hint=hint)
+    if len(found) > 1 and np.ptp(found, axis=0).max() == 0:
+        message = "the network gives the same output for every input"
+        raise StageError(message, hint=hint)
+    return found
+
+
+def describe(found: Any) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return metrics (how different the outputs are) and metadata (the classes) for people to look at."""
+    ordered = np.sort(found, axis=1)[:, ::-1]
+    unit = found / np.linalg.norm(found, axis=1, keepdims=True)
+    cosines = (unit @ unit.T)[np.triu_indices(len(found), 1)]
+    margins = (ordered[:, 0] - ordered[:, 1]) / np.abs(ordered[:, 0])
+    metrics = {"top1_margin_min": float(margins.min()), "top1_value_max": float(ordered[:, 0].max())}
+    if len(found) > 1:
+        metrics["output_cosine_max"] = float(cosines.max())
+        metrics["output_spread"] = float(np.ptp(found, axis=0).max())
+    return metrics, {"top1": found.argmax(axis=1).tolist(), "n_inputs": len(found)}
