@@ -133,7 +133,7 @@ def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
                 try:
                     pipeline.execute(stages)
                 finally:  # an interrupted run has records too
-                    document = results.save(run, engine, pipeline.outcomes)
+                    document = results.save(run, engine, pipeline)
                 if report:
                     make_report(pipeline, run.folder)
         finally:

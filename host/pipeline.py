@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from host.engines import Engine
 from host.plan import Stage
@@ -121,6 +121,7 @@ class Pipeline(Forecast):
         self._run = run
         self._listener = listener
         self._limit_s = limit_s
+        self.processes: list[dict[str, Any]] = []
 
     def execute(self, stages: Iterable[Stage]) -> Mapping[Stage, Outcome]:
         """Run all stages and return the outcome of each.
@@ -160,15 +161,23 @@ class Pipeline(Forecast):
             for stage in filter(self._is_ready, mine):
                 self._finish(stage, Outcome(error=error))
             return
-        self._run.add_command(process.command)
-        with Session(process, self._store.work) as session:
-            while session.alive:
-                mine = self._settle(mine)
-                ready = [stage for stage in mine if self._is_ready(stage)]
-                if not ready:
-                    return
-                stage = min(ready, key=_rank)
-                self._finish(stage, self._run_stage(session, stage))
+        begun = time.monotonic()
+        try:
+            with Session(process, self._store.work) as session:
+                self._feed(session, mine)
+        finally:
+            seconds = round(time.monotonic() - begun, 3)
+            self.processes.append({"tool": tool, "command": process.command, "seconds": seconds})
+
+    def _feed(self, session: Session, mine: list[Stage]) -> None:
+        """Give a started tool its stages as they become ready, as long as it lives."""
+        while session.alive:
+            mine = self._settle(mine)
+            ready = [stage for stage in mine if self._is_ready(stage)]
+            if not ready:
+                return
+            stage = min(ready, key=_rank)
+            self._finish(stage, self._run_stage(session, stage))
 
     def _run_stage(self, session: Session, stage: Stage) -> Outcome:
         """Run one stage in the started tool, and keep what it made if it is complete."""
@@ -189,9 +198,14 @@ class Pipeline(Forecast):
             folder = entry.folder if entry else folder
             seconds = time.monotonic() - begun
             return Outcome(seconds=seconds, key=key, folder=folder, entry=entry, result=result)
-        except (StageError, OSError) as failure:
-            error = failure if isinstance(failure, StageError) else _of_os(failure)
+        except StageError as error:
             return Outcome(seconds=time.monotonic() - begun, key=key, error=error)
+        except OSError as error:
+            session.kill()  # it may still write into the folder that goes below
+            return Outcome(seconds=time.monotonic() - begun, key=key, error=_of_os(error))
+        except KeyboardInterrupt:
+            session.kill()
+            raise
         finally:
             self._store.discard(key)  # what a failure left; a finished stage has its own name by now
 

@@ -125,7 +125,7 @@ def parse_settings(texts: Iterable[str], command: Command) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         kind = hints.get(key, str)
         try:
-            if not equals:
+            if not (key and equals):
                 raise ValueError
             found[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
         except (ValueError, KeyError):

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from host import ROOT, machine
+from host import ROOT
 from host.engines import Engine
-from host.pipeline import Outcome
+from host.pipeline import Outcome, Pipeline
 from host.plan import Stage
 from host.run import Run
 from host.version import VERSION
@@ -28,8 +28,9 @@ FINDINGS = ("unsupported", "no_device", "no_sdk", "emulated")
 LATENCY = ("p50", "p90", "p99", "mean", "min", "max")
 
 
-def document(run: Run, engine: Engine, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
+def document(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
     """Return results.json: what ran, where, and a record for every measurement that was planned."""
+    outcomes = pipeline.outcomes
     return {
         "schema": SCHEMA,
         "run": {
@@ -38,9 +39,10 @@ def document(run: Run, engine: Engine, outcomes: Mapping[Stage, Outcome]) -> dic
             "argv": sys.argv,
             "engine": engine.name,
             "engine_reason": engine.why,
-            "host": machine.facts(),
+            "host": run.host,
             "project_version": VERSION,
             "models": list(dict.fromkeys(stage.model for stage in outcomes)),
+            "processes": pipeline.processes,
             "stages": [_stage(stage, outcome, run) for stage, outcome in outcomes.items()],
         },
         "records": [
@@ -129,7 +131,7 @@ def _stage(stage: Stage, outcome: Outcome, run: Run) -> dict[str, Any]:
     }
 
 
-def save(run: Run, engine: Engine, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
+def save(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
     """Validate and write results.json, and run.json beside it; return what was written.
 
     Raises:
@@ -137,7 +139,7 @@ def save(run: Run, engine: Engine, outcomes: Mapping[Stage, Outcome]) -> dict[st
     """
     import jsonschema  # not at the top: it takes 0.2 s, and `plan` does without
 
-    data = document(run, engine, outcomes)
+    data = document(run, engine, pipeline)
     jsonschema.validate(data, json.loads(SCHEMA_FILE.read_text()))
     write_json(run.folder / "run.json", data["run"])
     write_json(run.folder / FILE, data)

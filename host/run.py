@@ -7,6 +7,7 @@ import itertools
 import shutil
 from pathlib import Path
 
+from host import machine
 from host.plan import Stage
 from host.store import link
 from tools.stage import InvalidRequest, check_name
@@ -17,6 +18,7 @@ class Run:
 
     def __init__(self, work: Path) -> None:
         self.started = dt.datetime.now().astimezone()
+        self.host = machine.facts()  # now: later the load is the run's own
         runs = work / "runs"
         runs.mkdir(exist_ok=True)
         stem = self.started.strftime("%Y%m%d-%H%M%S")
@@ -45,11 +47,6 @@ class Run:
     def log(self, stage: Stage) -> Path:
         """Return the path of a stage's log."""
         return self.folder / "logs" / f"{_file_name(stage)}.log"
-
-    def add_command(self, command: str) -> None:
-        """Record a command that was started."""
-        with (self.folder / "logs" / "commands.log").open("a") as log:
-            print(command, file=log)
 
     def stage_folder(self, stage: Stage) -> Path:
         """Return a fresh folder for a stage that the store does not keep, such as a measurement."""

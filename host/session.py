@@ -38,7 +38,12 @@ class Session:
         if self.alive and kind is None:
             self._process.close()
         else:
-            self._process.kill()
+            self.kill()
+
+    def kill(self) -> None:
+        """End the tool at once."""
+        self._process.kill()
+        self.alive = False
 
     def run(self, folder: Path, *, log: TextIO, on_progress: OnProgress, limit_s: float) -> Result:
         """Run one stage folder and return what its result.json says, errors included.
@@ -65,8 +70,7 @@ class Session:
         try:
             line = self._lines.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
-            self._process.kill()
-            self.alive = False
+            self.kill()
             message = f"it did not end within its time limit of {limit_s:g} s and was killed"
             raise ToolEnded(
                 message, hint="Raise the limit with --limit-s, if the stage needs longer."

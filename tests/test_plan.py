@@ -28,7 +28,7 @@ def test_the_main_job_in_order() -> None:
     for before, after in [
         ("tf1.freeze", "tf1.to-onnx"),
         ("tf1.to-onnx", "onnx.benchmark"),
-        ("openvino.convert", "openvino.benchmark[CPU]"),
+        ("openvino.convert", "openvino.benchmark[CPU,fp32]"),
         ("tf1.to-tflite", "tflite.benchmark[tflite]"),
         ("tf1.reference", "tflite.benchmark[litert]"),
     ]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -145,16 +145,29 @@ def test_killed_at_ten_random_moments(project: Project) -> None:
     assert not project.parts()
 
 
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A small file system of its own; mounting one needs root, which CI is."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB; mounting one needs root, which CI is."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(tmp_path / "small", "size=8m") as folder:
+        yield folder
+
+
+@pytest.fixture
+def read_only_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "read-only", "ro") as folder:
+        yield folder
 
 
 def test_full_disk(project: Project, small_disk: Path) -> None:
@@ -178,12 +191,12 @@ def test_work_folder_that_is_no_folder(project: Project, tmp_path: Path) -> None
     assert "--work" in done.stderr
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_work_folder_that_is_not_writable(project: Project, tmp_path: Path) -> None:
-    (tmp_path / "work").mkdir(mode=0o555)
-    done = Project(project.folder, tmp_path / "work").run("run", "naughty.good", "--model", "squeezenet")
-    assert done.returncode == 2
-    assert "--work" in done.stderr
+def test_work_folder_that_is_not_writable(project: Project, read_only_disk: Path) -> None:
+    for work in (read_only_disk, read_only_disk / "work"):
+        done = Project(project.folder, work).run("run", "naughty.good", "--model", "squeezenet")
+        assert done.returncode == 2
+        assert "--work" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def start(project: Project, command: str, *more: str) -> subprocess.Popen[bytes]:
@@ -206,7 +219,7 @@ def tool_processes(project: Project) -> list[str]:
     return found
 
 
-def wait_until(condition, limit_s: float = 15.0) -> None:  # type: ignore[no-untyped-def]
+def wait_until(condition: Callable[[], bool], limit_s: float = 15.0) -> None:
     until = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < until, "waited too long"

@@ -14,7 +14,7 @@ Note = Callable[[str], None]
 
 
 class Process(Protocol):
-    """A started tool; `command` is what started it, for the run's commands.log."""
+    """A started tool; `command` is what started it."""
 
     command: str
 

@@ -80,8 +80,9 @@ class ToolProcess:
     def lines(self) -> Iterator[str]:
         """Yield what it prints."""
         assert self._child.stderr is not None
-        for line in self._child.stderr:
-            yield line.decode(errors="replace").rstrip("\n")
+        with self._child.stderr as stream:
+            for line in stream:
+                yield line.decode(errors="replace").rstrip("\n")
 
     def close(self) -> str:
         """Close its standard input, wait for its end, say how it ended."""
@@ -91,8 +92,9 @@ class ToolProcess:
         try:
             return how_it_ended(self._child.wait(CLOSE_LIMIT_S))
         except subprocess.TimeoutExpired:
-            self.kill()
             return f"killed, {CLOSE_LIMIT_S} s after it was told to end"
+        finally:
+            self.kill()  # what it started and left
 
     def kill(self) -> None:
         """End its process group."""

@@ -6,8 +6,8 @@
 Ours is the session and the timing loop of the tool's `benchmark` command, in the tool's environment. Theirs:
 
 - openvino: `benchmark_app -hint latency`, in f32 as ours (its default on a CPU with AVX512-BF16 is bf16,
-  which is twice as fast and another arithmetic). It presets the input and reads the plugin's own clock
-  (`request.latency`); ours is the time of the call from Python, which is 4 us longer.
+  which is twice as fast and another arithmetic). It presets the input and reads the request's own clock
+  (`request.latency`), and so do we; `call_ms` is what the call took as Python sees it.
 - litert: `litert-benchmark`, which times `CompiledModel.run_by_name`; ours times `Interpreter.invoke`. Both
   run the graph on the same XNNPACK of the same package with as many threads, so they compare. It prints two
   decimals of a millisecond: below 0.5 ms a pair says nothing to 2 %, and is marked `coarse`.
@@ -47,16 +47,15 @@ if path.suffix == ".xml":
 else:
     session = tflite.TfliteSession(path, "litert", threads)
 session.feed(np.random.default_rng(0).uniform(-1, 1, session.input_shape).astype(np.float32))
-measurement = measure.measure(session.infer, budget_s=budget_s, width=0)
+measurement = measure.measure(session.infer, own_ns=session.own_ns, budget_s=budget_s, width=0)
 print(json.dumps(measurement.metrics()))
 """
 
 
-def ours(tool: str, path: Path, threads: int, budget_s: float) -> tuple[float, int]:
-    """Return our median in ms, and of how many inferences."""
+def ours(tool: str, path: Path, threads: int, budget_s: float) -> dict[str, float]:
+    """Return the metrics of our measurement."""
     argv = [str(environment(tool, note)), "-c", OURS, str(path), str(threads), str(budget_s)]
-    metrics = json.loads(output(argv).splitlines()[-1])
-    return metrics["latency_p50_ms"], metrics["latency_n"]
+    return dict(json.loads(output(argv).splitlines()[-1]))
 
 
 def benchmark_app(path: Path, threads: int, count: int) -> float:
@@ -91,18 +90,20 @@ def pair(backend: str, path: Path, options: argparse.Namespace) -> dict[str, Any
     tool, theirs = VENDORS[backend]
     turns = []
     for turn in range(options.turns):
-        our_ms, count = ours(tool, path, options.threads, options.budget_s)
-        their_ms = theirs(path, options.threads, count)
+        metrics = ours(tool, path, options.threads, options.budget_s)
+        our_ms, call_ms = metrics["latency_p50_ms"], metrics["call_p50_ms"]
+        their_ms = theirs(path, options.threads, int(metrics["latency_n"]))
         note(f"{backend} {path.name} turn {turn + 1}: ours {our_ms:.3f} ms, theirs {their_ms:.3f} ms")
-        turns.append((our_ms, their_ms))
-    ours_ms, theirs_ms = (statistics.median(side) for side in zip(*turns, strict=True))
+        turns.append((our_ms, their_ms, call_ms))
+    ours_ms, theirs_ms, call_ms = (statistics.median(side) for side in zip(*turns, strict=True))
     return {
         "backend": backend,
         "model": path.stem,
         "ours_ms": round(ours_ms, 4),
         "theirs_ms": round(theirs_ms, 4),
         "ratio": round(ours_ms / theirs_ms, 4),
-        "turns_ms": [[round(value, 4) for value in turn] for turn in turns],
+        "call_ms": round(call_ms, 4),
+        "turns_ms": [[round(value, 4) for value in turn[:2]] for turn in turns],
         "coarse": backend == "litert" and theirs_ms < COARSE_MS,
     }
 

@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import ipaddress
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -25,7 +26,7 @@ from host.compose import Build, Service, load
 from host.docker_cli import Console, client
 from host.images import build
 
-SHARED = ("__init__", "stage", "cli", "measure", "gate")
+TAG = f"test-{os.getpid()}"  # other test runs may share the engine
 WHEEL = "probe_package-1.0-py3-none-any.whl"
 
 
@@ -111,8 +112,8 @@ def probe(
     folder = tmp_path_factory.mktemp("probe")
     for name in ("tools", "images/probe", "work"):
         (folder / name).mkdir(parents=True)
-    for name in SHARED:
-        shutil.copy(ROOT / "tools" / f"{name}.py", folder / "tools")
+    for name in ("__init__.py", "stage.py", "cli.py"):
+        shutil.copy(ROOT / "tools" / name, folder / "tools")
     shutil.copy(Path(__file__).with_name("probe.py"), folder / "tools")
     shutil.copy(ROOT / "images" / "Dockerfile", folder / "images")
     shutil.copy(ROOT / ".dockerignore", folder)
@@ -125,17 +126,18 @@ def probe(
     service = dataclasses.replace(
         model,
         name="probe",
-        image="mobile-accelerator/probe:test",
+        image=f"mobile-accelerator/probe:{TAG}",
         build=Build(
             context=folder,
             dockerfile=model.build.dockerfile,
-            args={**model.build.args, "TOOL": "probe"},
+            args={**model.build.args, "TOOL": "probe", "VERSION": TAG},
             secrets={"ca": index.certificate, "pip": folder / "pip.conf"},
         ),
     )
     build([service], Console(log=folder / "build.log", note=print), offline_base=True)
     yield service
-    made = docker("image", "ls", "--quiet", "--filter", "label=mobile-accelerator.tool=probe").split()
+    label = f"label=org.opencontainers.image.version={TAG}"
+    made = docker("image", "ls", "--quiet", "--filter", label).split()
     docker("image", "rm", "--force", *dict.fromkeys(made))
 
 

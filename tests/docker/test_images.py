@@ -16,7 +16,7 @@ import pytest
 from host import ROOT, images
 from host.compose import Build, Service, load
 from host.docker_cli import Console, client
-from tests.docker.conftest import Index
+from tests.docker.conftest import TAG, Index
 from tools.stage import InvalidRequest, Unavailable
 
 pytestmark = pytest.mark.docker
@@ -34,7 +34,7 @@ ALL_SETTINGS = """
 name: probe
 services:
   probe:
-    image: mobile-accelerator/probe:test
+    image: mobile-accelerator/probe:${MOBILE_ACCELERATOR_VERSION}
     network_mode: none
     user: "7:8"
     read_only: true
@@ -95,7 +95,7 @@ def test_build_without_the_certificate_fails(
     args = {**probe.build.args, "TOOL": "untrusting"}
     service = dataclasses.replace(
         probe,
-        image="mobile-accelerator/untrusting:test",
+        image=f"mobile-accelerator/untrusting:{TAG}",
         build=dataclasses.replace(probe.build, secrets=secrets, args=args),
     )
     with pytest.raises(Unavailable, match="could not be built") as caught:
@@ -109,7 +109,10 @@ def test_build_without_the_certificate_fails(
 def test_a_change_elsewhere_leaves_the_image_as_it_is(probe: Service, console: Console) -> None:
     assert probe.build is not None
     (before,) = images.list_images([probe])
-    for name in ("other.py", "probe_too.py", "models.toml"):
+    for name in ("other", "package"):
+        (probe.build.context / "images" / name).mkdir()
+    (probe.build.context / "tools" / "package").mkdir()
+    for name in ("other.py", "package/__init__.py", "models.toml"):
         (probe.build.context / "tools" / name).write_text("")
     (probe.build.context / "tools" / "stage.py").touch()
     images.build([probe], console, offline_base=True)
@@ -134,7 +137,7 @@ def test_push_and_pull(
 
 
 def test_push_and_pull_of_what_is_not_there(probe: Service, registry: str, console: Console) -> None:
-    absent = dataclasses.replace(probe, image="mobile-accelerator/absent:test")
+    absent = dataclasses.replace(probe, image=f"mobile-accelerator/absent:{TAG}")
     with pytest.raises(Unavailable, match="could not be pulled") as caught:
         images.pull([absent], console, registry=registry)
     assert "--registry" in caught.value.hint
@@ -171,11 +174,11 @@ def test_engine_and_compose_make_the_same_container(
     if file == "all settings":
         path = tmp_path / "compose.yaml"
         path.write_text(ALL_SETTINGS)
-    environment = {"MOBILE_ACCELERATOR_VERSION": "test", "MOBILE_ACCELERATOR_WORK": str(tmp_path)}
+    environment = {"MOBILE_ACCELERATOR_VERSION": TAG, "MOBILE_ACCELERATOR_WORK": str(tmp_path)}
     services = load(path, environment)
     for service in services.values():
         docker("tag", probe.image, service.image)
-    compose = [client(), "compose", "--file", str(path), "--project-name", "mobile-accelerator-test"]
+    compose = [client(), "compose", "--file", str(path), "--project-name", TAG]
     sdk, made = connect(), []
     try:
         argv = [*compose, "create", "--no-build", "--pull", "never"]
@@ -183,7 +186,7 @@ def test_engine_and_compose_make_the_same_container(
         for service in services.values():
             container = sdk.containers.create(service.image, **service.container_options())
             made.append(container)
-            by_compose = f"mobile-accelerator-test-{service.name}-1"
+            by_compose = f"{TAG}-{service.name}-1"
             assert _settings(docker, str(container.id)) == _settings(docker, by_compose)
     finally:
         for container in made:
@@ -211,7 +214,7 @@ def test_a_tool_of_ours(docker: Docker, console: Console, tmp_path: Path) -> Non
     """The smallest, from its lock file and this machine's package index, whoever inspects its TLS."""
     environment = {
         **os.environ,
-        "MOBILE_ACCELERATOR_VERSION": "test",
+        "MOBILE_ACCELERATOR_VERSION": TAG,
         "MOBILE_ACCELERATOR_WORK": str(tmp_path),
     }
     service = load(ROOT / "compose.yaml", environment)["tflite"]
@@ -225,4 +228,4 @@ def test_a_tool_of_ours(docker: Docker, console: Console, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert "--reference" in done.stdout
     assert labels["mobile-accelerator.tool"] == "tflite"
-    assert labels["org.opencontainers.image.version"] == "test"
+    assert labels["org.opencontainers.image.version"] == TAG

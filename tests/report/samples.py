@@ -125,6 +125,7 @@ def write(folder: Path, records: list[dict[str, Any]], **run: Any) -> Path:
         "host": HOST,
         "project_version": "0.1.0",
         "models": models,
+        "processes": [],
         "stages": stages,
     }
     path = folder / "results.json"

@@ -57,6 +57,17 @@ def test_medians_within_their_intervals_are_a_tie(tmp_path: Path) -> None:
     assert answer(run, "squeezenet").verdict == "tie"
 
 
+def test_intervals_that_reach_the_baseline_are_a_tie(tmp_path: Path) -> None:
+    fast, slow = (
+        measured(tmp_path, latencies_ns(ms, 300), backend=name) for ms, name in [(10, "a"), (13, "b")]
+    )
+    for made in (fast, slow):
+        made["latency_ms"]["ci95_rel"] = 0.18  # 1.3 times as fast, give or take a quarter
+    assert answer(run_of(tmp_path, slow, fast), "squeezenet").verdict == "tie"
+    fast["latency_ms"]["ci95_rel"] = slow["latency_ms"]["ci95_rel"] = 0.1
+    assert answer(run_of(tmp_path, slow, fast), "squeezenet").verdict == "faster"
+
+
 def test_other_verdicts(tmp_path: Path) -> None:
     alone = run_of(tmp_path, measured(tmp_path, latencies_ns(8, 300)))
     assert answer(alone, "squeezenet").verdict == "baseline_fastest"
@@ -93,7 +104,7 @@ def test_what_makes_a_measurement_doubtful(tmp_path: Path) -> None:
     assert "11 % slower" in doubts_of(tmp_path, latencies_ns(8, 2000, drift=0.13))
     assert "95 % interval" in doubts_of(tmp_path, np.linspace(5e6, 9e6, 100).astype("<i8"))
     assert "load 4.0 on 2 cores" in doubts_of(tmp_path, latencies_ns(8, 2000), metadata={"load_1m": 4.0})
-    assert "4.0 requests in flight" in doubts_of(tmp_path, latencies_ns(8, 2000), throughput_per_s=490.0)
+    assert "3.9 requests in flight" in doubts_of(tmp_path, latencies_ns(8, 2000), throughput_per_s=490.0)
     assert "unplugged" in doubts_of(tmp_path, latencies_ns(8, 2000), metadata={"warnings": ["unplugged"]})
 
 

@@ -96,6 +96,14 @@ def test_page_says_what_the_run_found(render: Render, tmp_path: Path) -> None:
     assert sum(link.endswith(".i64") for link in page.links) == 9
 
 
+def test_an_answer_that_rests_on_a_doubtful_number_says_so(render: Render, tmp_path: Path) -> None:
+    slow = measured(tmp_path, latencies_ns(12, 400))
+    fast = measured(tmp_path, latencies_ns(6, 400, drift=0.1), backend="onnx")
+    page = Page(render(samples.write(tmp_path, [slow, fast])))
+    assert "About 2.0\N{MULTIPLICATION SIGN} as fast, in doubt" in page.text
+    assert "touch this comparison" in page.text
+
+
 def test_same_input_same_bytes(render: Render, tmp_path: Path) -> None:
     results = samples.full_run(tmp_path)
     assert render(results) == render(results)

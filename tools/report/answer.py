@@ -77,7 +77,7 @@ def answer(run: Run, model: str) -> Answer:
     ratio_rel = None if None in intervals else math.hypot(*intervals)
     if fastest is baseline:
         verdict, ratio_rel = "baseline_fastest", None
-    elif ratio_rel is not None and ratio - 1 <= ratio_rel:
+    elif ratio_rel is not None and ratio * (1 - ratio_rel) <= 1:
         verdict = "tie"
     else:
         verdict = "faster"

@@ -42,6 +42,11 @@ class Section:
     rows: list[Row]
     is_log: bool
 
+    @property
+    def in_doubt(self) -> bool:
+        """True where there are doubts about one of the two latencies that the answer compares."""
+        return any(row.doubts for row in self.rows if row.is_fastest or row.is_baseline)
+
 
 @dataclasses.dataclass(frozen=True)
 class Gap:
@@ -73,7 +78,6 @@ def page(run: Run, on_progress: Callable[[float, str], None]) -> str:
         run=run,
         sections=sections,
         gaps=gaps,
-        gap_of={key: gap.id for gap in gaps.values() for key in [_gap_key(gap.record)]},
         gap_key=_gap_key,
         host_doubts=answer.host_doubts(run),
         versions=_versions(run),

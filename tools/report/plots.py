@@ -26,9 +26,11 @@ with tempfile.TemporaryDirectory() as _folder:  # a container's root and home ar
     from matplotlib.ticker import FixedLocator, NullLocator
 
 WIDTH, HEIGHT = 440, 128  # px of the page at scale 1: one inch is 72 of matplotlib's points
-FONT_PX = 11.5
+FONT_PX = 12
 LOG_FROM = 4  # an axis is logarithmic when its largest value is more than this many times its smallest
-BIN_PX = 3
+FEW = 300  # samples, up to which dots and bins are large
+BIN_PX, BIN_PX_FEW = 3, 9
+DOT_PX, DOT_PX_FEW = 1.6, 3
 WINDOWS = 60  # of the running median
 
 # Sentinel colours -> the page's CSS variables, so that one drawing serves light and dark.
@@ -72,7 +74,7 @@ def distribution(samples: np.ndarray, range_ms: Limits, name: str) -> str:
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_locator(NullLocator())
         axes.spines["left"].set_visible(False)
-        edges = _edges(range_ms, axes.bbox.width)
+        edges = _edges(range_ms, axes.bbox.width, BIN_PX_FEW if len(samples) <= FEW else BIN_PX)
         heights = np.histogram(samples, edges)[0]
         axes.stairs(
             0.36 + 0.62 * heights / max(1, heights.max()), edges, baseline=0.36, fill=True, color=FILL
@@ -191,9 +193,9 @@ def _ticks(range_ms: Limits, most: int) -> list[float]:
     return ticks[:: math.ceil(len(ticks) / most)]
 
 
-def _edges(range_ms: Limits, width_px: float) -> np.ndarray:
+def _edges(range_ms: Limits, width_px: float, bin_px: float) -> np.ndarray:
     """Return the histogram's bin edges: bins of equal width on the page."""
-    bins = round(width_px / BIN_PX)
+    bins = round(width_px / bin_px)
     return np.geomspace(*range_ms, bins + 1) if is_log(range_ms) else np.linspace(*range_ms, bins + 1)
 
 
@@ -204,7 +206,7 @@ def _dots(axes: Any, x: np.ndarray, y: np.ndarray) -> None:
     apart = (right > 0) | (up > 2)
     first = np.concatenate(([True], apart))
     last = np.concatenate((apart, [True]))
-    _strokes(axes, pixels[first] / 2, pixels[last] / 2, DOTS)
+    _strokes(axes, pixels[first] / 2, pixels[last] / 2, DOTS, DOT_PX_FEW if len(x) <= FEW else DOT_PX)
 
 
 def _edge(axes: Any, x: np.ndarray) -> None:
@@ -213,15 +215,15 @@ def _edge(axes: Any, x: np.ndarray) -> None:
         np.unique(np.round(2 * axes.transData.transform(np.column_stack((x, np.ones_like(x))))[:, 0])) / 2
     )
     top = np.full_like(columns, axes.bbox.y1)
-    _strokes(axes, np.column_stack((columns, top - 5)), np.column_stack((columns, top)), MARK)
+    _strokes(axes, np.column_stack((columns, top - 5)), np.column_stack((columns, top)), MARK, DOT_PX)
 
 
-def _strokes(axes: Any, begin: np.ndarray, end: np.ndarray, colour: str) -> None:
+def _strokes(axes: Any, begin: np.ndarray, end: np.ndarray, colour: str, width_px: float) -> None:
     """Draw lines with round ends between points in px, as one path."""
     points = np.stack((begin, end), axis=1).reshape(-1, 2)
     outline = Outline(points, [Outline.MOVETO, Outline.LINETO] * len(begin))
     axes.add_artist(
-        PathPatch(outline, transform=None, fill=False, edgecolor=colour, linewidth=1.6, capstyle="round")
+        PathPatch(outline, transform=None, fill=False, edgecolor=colour, linewidth=width_px, capstyle="round")
     )
 
 

@@ -138,6 +138,7 @@ class Run:
     host: Mapping[str, Any]
     project_version: str
     models: tuple[str, ...]
+    processes: tuple[Mapping[str, Any], ...]
     stages: tuple[Mapping[str, Any], ...]
     records: tuple[Record, ...]
     folder: Path
@@ -185,6 +186,9 @@ def _checked(data: dict[str, Any], path: Path) -> Run:
         where = "run"
         run.update(
             argv=tuple(map(str, run["argv"])),
+            processes=tuple(
+                {**process, "seconds": _number(process["seconds"])} for process in run["processes"]
+            ),
             models=tuple(dict.fromkeys([*map(str, run["models"]), *(record.model for record in records)])),
             host=dict(run["host"]),
         )

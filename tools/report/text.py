@@ -54,9 +54,9 @@ def cosine(value: Optional[float]) -> str:
     return NONE if value is None else f"{value:.7f}".rstrip("0").rstrip(".")
 
 
-def ratio(value: float) -> str:
-    """Show a ratio of two latencies."""
-    return f"{value:.{2 if value < 10 else 0}f}\N{MULTIPLICATION SIGN}"
+def ratio(value: float, rough: bool = False) -> str:
+    """Show a ratio of two latencies, with one digit less where it is known roughly."""
+    return f"{value:.{2 - rough if value < 10 else 0}f}\N{MULTIPLICATION SIGN}"
 
 
 def count(number_of: int, noun: str) -> str:

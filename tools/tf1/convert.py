@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def to_onnx(graph_def: Any, signature: Signature, opset: int) -> Any:
     Raises:
         Unsupported: the graph has operators, or the request an opset, that tf2onnx cannot convert.
     """
+    # tf2onnx else copies the whole graph before each optimisation and goes on when one fails.
+    os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
     import onnx
     import tf2onnx
     from tf2onnx.constants import OPSET_TO_IR_VERSION

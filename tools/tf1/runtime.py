@@ -6,6 +6,7 @@ import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only: the log belongs to the stage
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the reference is TensorFlow's own kernels, on any CPU
 
 # The import makes some million objects that live for ever. Without the collector's passes over them it
 # takes three quarters of the time, and frozen they are not looked at again.
