@@ -54,7 +54,7 @@ class Session:
         """
         name = str(folder.relative_to(self._work))
         until = time.monotonic() + limit_s
-        with contextlib.suppress(BrokenPipeError):  # it is dead already: _next tells how it ended
+        with contextlib.suppress(OSError):  # it is dead already: _next tells how it ended
             self._process.send(name)
         while True:
             line = self._next(folder, until, limit_s)

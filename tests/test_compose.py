@@ -165,7 +165,7 @@ def test_every_tool_has_a_service_that_gives_it_nothing() -> None:
         assert (service.build.context / service.build.dockerfile).is_file()
         assert service.user == "1000:1000"
         assert (service.read_only, service.network_mode, service.cap_drop) == (True, "none", ("ALL",))
-        assert service.security_opt == ("no-new-privileges:true",)
+        assert service.security_opt == ("no-new-privileges=true",)
         assert service.mem_limit_bytes
         assert service.pids_limit
 

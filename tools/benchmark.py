@@ -179,16 +179,11 @@ def read_reference(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
 
     try:
-        with np.load(path) as data:
+        with path.open("rb") as file, np.load(file) as data:
             inputs, outputs = data["inputs"], data["outputs"]
     except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
+        *(OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error),
+        *(TypeError, AttributeError),  # an array alone, which is no context manager
     ) as error:
         message = f"{path.name} is not a reference of inputs and outputs, or it is cut off: {error}"
         raise InvalidRequest(message, hint="Make it again with tf1.reference.") from error

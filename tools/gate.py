@@ -16,7 +16,7 @@ and why it is not the plain difference:
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from tools.stage import InvalidRequest, WrongOutput
 
@@ -107,53 +107,53 @@ def check(outputs: np.ndarray, reference_outputs: np.ndarray, precision: str) ->
         message = f"{1 - np.isfinite(found).mean():.1%} of the output values are not finite numbers"
         raise _wrong(message, unknown)
 
-    error = np.abs(found - expected).max(axis=1) / _spread(expected)
-    cosine = _cosine(found, expected)
     metrics = {
-        "correctness_cosine": float(cosine.min()),
+        "correctness_cosine": float(_cosine(found, expected).min()),
         "correctness_max_abs": float(np.abs(found - expected).max()),
         "correctness_top1_match": float(_top_overlap(found, expected, 1, limit.noise).mean()),
         "correctness_top5_overlap": float(_top_overlap(found, expected, 5, limit.noise).mean()),
         "correctness_n_inputs": len(expected),
     }
-    problem = _response_problem(found, expected, limit) or _problem(cosine, error, metrics, limit)
+    problem = _problem(found, expected, metrics, limit)
     if problem:
         message = f"{problem} ({precision})"
         raise _wrong(message, metrics)
     return metrics
 
 
-def _problem(
-    cosine: np.ndarray, error: np.ndarray, metrics: dict[str, Any], limit: Tolerance
-) -> Optional[str]:
-    """Say what is beyond the tolerance, input by input."""
+def _problem(found: np.ndarray, expected: np.ndarray, metrics: dict[str, Any], limit: Tolerance) -> str:
+    """Say what is beyond the tolerance, the most telling first; nothing if all is right."""
+    import numpy as np
+
+    follows = _response(found, expected, limit)
+    if follows == 0:
+        return "it gives the same output for every input, the reference does not"
+    cosine = _cosine(found, expected)
     if cosine.min() < limit.cosine:
         worst = f"cosine {cosine.min():.6f} on input {cosine.argmin()}"
         return f"the output differs from the reference: {worst}, at least {limit.cosine} is right"
+    error = np.abs(found - expected).max(axis=1) / _spread(expected)
     if error.max() > limit.error:
         worst = f"{error.max():.2%} of the output's spread on input {error.argmax()}"
         return f"the output is off by {worst}, at most {limit.error:.1%} is right"
+    if follows < RESPONSE:
+        return f"the output does not follow the input: correlation with the reference {follows:.2f}"
     match = metrics["correctness_top1_match"]
     if match < limit.top1_match:
         return f"the first class is the reference's on {match:.0%} of the inputs only"
-    return None
+    return ""
 
 
-def _response_problem(found: np.ndarray, expected: np.ndarray, limit: Tolerance) -> Optional[str]:
-    """Say so if the outputs do not follow the inputs as the reference does."""
+def _response(found: np.ndarray, expected: np.ndarray, limit: Tolerance) -> float:
+    """Correlation of the outputs less their mean over the inputs; 0 if they do not vary."""
     import numpy as np
 
-    wanted = expected - expected.mean(axis=0)
+    wanted, response = expected - expected.mean(axis=0), found - found.mean(axis=0)
     if np.abs(wanted).max() <= 2 * limit.noise * _spread(expected).max():
-        return None  # one input, or the reference's own response drowns in the noise
-    response = found - found.mean(axis=0)
+        return 1.0  # one input, or the reference's own response drowns in the noise
     if np.abs(response).max() <= 0.01 * np.abs(wanted).max():
-        return "it gives the same output for every input, the reference does not"
-    norm = np.linalg.norm(response) * np.linalg.norm(wanted)
-    correlation = float((response * wanted).sum() / norm)
-    if correlation < RESPONSE:
-        return f"its output does not follow the input: correlation with the reference {correlation:.2f}"
-    return None
+        return 0.0
+    return float((response * wanted).sum() / (np.linalg.norm(response) * np.linalg.norm(wanted)))
 
 
 def _flat(outputs: np.ndarray) -> np.ndarray:

@@ -240,12 +240,19 @@ def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return cpus if quota == "max" else max(min(cpus, int(quota) // int(period)), 1)
 
 
-def peak_rss_mb() -> float:
-    """Largest resident set of this process so far, in MB (10^6 bytes)."""
+def peak_rss_mb(status: Path = Path("/proc/self/status")) -> float:
+    """Largest resident set of this process so far, in MB (10^6 bytes).
+
+    Linux's getrusage also counts what the process was before exec, so a small tool that a big runner starts
+    would report the runner; VmHWM of /proc/self/status does not.
+    """
     import resource  # not on Windows, where the host plans but no tool runs
 
+    for line in (_read(status) or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # bytes there, KiB on Linux
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # bytes there, KiB elsewhere
 
 
 def conditions(sys_root: Path = Path("/sys"), cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tools.stage import DeviceNotFound, Unavailable
 
 WORK_LABEL = "mobile-accelerator.work"
 CLOSE_LIMIT_S = 30
+ERRORS = (docker.errors.DockerException, requests.RequestException)
 
 
 def connect() -> docker.DockerClient:
@@ -31,7 +33,7 @@ def connect() -> docker.DockerClient:
     try:
         client = docker.from_env(timeout=120)
         client.ping()
-    except (docker.errors.DockerException, requests.RequestException) as error:
+    except ERRORS as error:
         message = f"no Docker daemon answers ({_reason(error)})"
         raise Unavailable(message, hint="Install and start Docker, or use --engine venv") from None
     return client
@@ -83,7 +85,7 @@ class DockerEngine:
                 **service.container_options(),
             )
             return ToolContainer(container, f"docker run {service.image} serve  # as {container.short_id}")
-        except docker.errors.APIError as error:
+        except ERRORS as error:
             message = f"the container of {tool} did not start: {_reason(error)}"
             raise Unavailable(
                 message, hint="python runner.py doctor explains; or use --engine venv"
@@ -103,8 +105,7 @@ class ToolContainer:
         self.command = command
         self._container = container
         # one connection that writes, another that reads: docker-py's stream of the latter undoes the framing
-        stdin = container.attach_socket(params={"stdin": 1, "stream": 1})
-        self._stdin = getattr(stdin, "_sock", stdin)
+        self._stdin = container.attach_socket(params={"stdin": 1, "stream": 1})
         self._output = container.attach(stdout=True, stderr=True, stream=True)
         try:
             container.start()
@@ -114,7 +115,7 @@ class ToolContainer:
 
     def send(self, line: str) -> None:
         """Write one line to its standard input."""
-        self._stdin.sendall(line.encode() + b"\n")
+        self._socket.sendall(line.encode() + b"\n")
 
     def lines(self) -> Iterator[str]:
         """Yield what it prints."""
@@ -128,26 +129,41 @@ class ToolContainer:
 
     def close(self) -> str:
         """Close its standard input, wait for its end, say how it ended, remove it."""
-        self._stdin.close()
+        self._end_input()
         try:
             code = self._container.wait(timeout=CLOSE_LIMIT_S)["StatusCode"]
-            state = self._container.client.api.inspect_container(self._container.id)["State"]
-            return "out of memory" if state["OOMKilled"] else how_it_ended(code)
-        except requests.RequestException:
+            self._container.reload()
+            return "out of memory" if self._container.attrs["State"]["OOMKilled"] else how_it_ended(code)
+        except requests.ReadTimeout:
             return f"killed, {CLOSE_LIMIT_S} s after it was told to end"
+        except ERRORS as error:
+            return f"the Docker daemon does not answer: {_reason(error)}"
         finally:
             self._remove()
 
     def kill(self) -> None:
         """End and remove it."""
-        with contextlib.suppress(docker.errors.APIError):
+        with contextlib.suppress(*ERRORS):
             self._container.kill()
-        self._stdin.close()
+        self._end_input()
         self._remove()
+
+    @property
+    def _socket(self) -> socket.socket:
+        """The socket itself: what docker-py hands out reads only (docker-py issue 983)."""
+        raw: socket.socket = self._stdin._sock
+        return raw
+
+    def _end_input(self) -> None:
+        with contextlib.suppress(OSError):  # it is closed already
+            self._socket.shutdown(
+                socket.SHUT_RDWR
+            )  # close() alone leaves the connection to its other holders
+        self._stdin.close()
 
     def _remove(self) -> None:
         if not os.environ.get("MOBILE_ACCELERATOR_KEEP"):
-            with contextlib.suppress(docker.errors.NotFound):
+            with contextlib.suppress(*ERRORS):
                 self._container.remove(force=True)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from host import ROOT, images
 from host.compose import Build, Service, load
-from host.docker_cli import Console, client
+from host.docker_cli import Console, builder, client
 from tests.docker.conftest import TAG, Index
 from tools.stage import InvalidRequest, Unavailable
 
@@ -148,12 +148,19 @@ def test_push_and_pull_of_what_is_not_there(probe: Service, registry: str, conso
         images.push([absent], console, registry="")
 
 
-def test_base_that_cannot_be_had(probe: Service, console: Console) -> None:
+def test_base_that_cannot_be_had(
+    probe: Service, console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with pytest.raises(Unavailable, match="could not be pulled") as caught:
         images.build([probe], console, base="127.0.0.1:1/nobody/base:1")
     assert "images build --offline-base" in caught.value.hint
     with pytest.raises(Unavailable, match="cannot be made from Debian's archive"):
         images.build([probe], console, base="fedora:40", offline_base=True)
+    (tmp_path / "docker").symlink_to(builder())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="mmdebstrap") as caught:
+        images.build([probe], console, base="debian:potato-slim", offline_base=True)
+    assert "apt-get install mmdebstrap" in caught.value.hint
 
 
 def test_no_engine_answers(probe: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,9 +206,10 @@ def test_engine_and_compose_make_the_same_container(
 
 
 def _settings(docker: Docker, container: str) -> dict[str, Any]:
-    """A container's settings as Docker tells them: only those that say something, variables sorted."""
+    """A container's settings as Docker tells them: only those that say something, in one order."""
     (data,) = json.loads(docker("inspect", container))
     data["Config"]["Env"].sort()
+    data["HostConfig"]["Binds"].sort()
     return {
         f"{section}.{key}": value
         for section, not_compared in NO_SETTING.items()

@@ -94,7 +94,7 @@ def reference(
     seed: int = 0,
     reference: Output = "{model}.reference.npz",
 ) -> Result:
-    """Write seeded inputs [n, H, W, C] and the outputs [n, classes] that TensorFlow gives for them."""
+    """Write seeded inputs (n, H, W, C) and the outputs (n, classes) that TensorFlow gives for them."""
     import numpy as np
 
     from tools.tf1 import graphs, references
@@ -155,13 +155,12 @@ def to_tflite(frozen: Input, signature: Input, tflite: Output = "{model}.tflite"
 
 @tool.command()
 def to_onnx(frozen: Input, signature: Input, opset: int = 13, onnx: Output = "{model}.onnx") -> Result:
-    """Convert to ONNX: `input` [1, C, H, W], `output` [1, classes]."""
+    """Convert to ONNX: `input` is (1, C, H, W), `output` is (1, classes)."""
     from tools.tf1 import convert, graphs
 
     ends = graphs.read_signature(signature)
-    graph_def = graphs.read(frozen, ends["input"], ends["output"])
-    graphs.load(graph_def, frozen)
+    graph = graphs.load(graphs.read(frozen, ends["input"], ends["output"]), frozen)
     progress(0.1, "converting")
-    model = convert.to_onnx(graph_def, ends, opset)
+    model = convert.to_onnx(graph, ends, opset)
     size = onnx.write_bytes(model.SerializeToString(deterministic=True))
     return Result(metrics={"size_bytes": size}, metadata={"opset": opset, "ir_version": model.ir_version})

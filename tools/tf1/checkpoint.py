@@ -46,7 +46,7 @@ def read(name: str, wanted: Shapes) -> dict[str, Any]:
         reader = tf.train.load_checkpoint(name)
         _check(name, wanted, reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map())
         return {variable: reader.get_tensor(variable) for variable in wanted}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:  # IndexError: too short
         what = str(error).splitlines()[0][:200]
         message = f"checkpoint {name} cannot be read: it is damaged or truncated ({what})"
         raise InvalidRequest(message, hint="Copy or generate both of its files again.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -27,43 +26,57 @@ def to_tflite(frozen: Path, signature: Signature) -> bytes:
     except ConverterError as error:
         operators = sorted(set(re.findall(r"'?tf\.(\w+)'? op is neither", str(error))))
         if operators:
-            raise _unsupported("TFLite", operators) from None
+            raise _unsupported(to="TFLite", operators=operators) from None
         message = f"TFLite's converter failed: {first_line(error)}"
         raise StageError(message, hint="The log has its full text.") from None
 
 
-def to_onnx(graph_def: Any, signature: Signature, opset: int) -> Any:
+def to_onnx(graph: Any, signature: Signature, opset: int) -> Any:
     """Return the checked ONNX model: input `input` [1, C, H, W], output `output`.
 
     Raises:
         Unsupported: the graph has operators, or the request an opset, that tf2onnx cannot convert.
     """
-    # tf2onnx else copies the whole graph before each optimisation and goes on when one fails.
-    os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
     import onnx
     import tf2onnx
-    from tf2onnx.constants import OPSET_TO_IR_VERSION
 
-    if opset not in OPSET_TO_IR_VERSION:
+    opsets = tf2onnx.constants.OPSET_TO_IR_VERSION
+    if opset not in opsets:
         message = f"tf2onnx {tf2onnx.__version__} has no opset {opset}"
-        raise Unsupported(message, hint=f"It has {min(OPSET_TO_IR_VERSION)} to {max(OPSET_TO_IR_VERSION)}.")
+        raise Unsupported(message, hint=f"It has {min(opsets)} to {max(opsets)}.")
     source, target = f"{signature['input']}:0", f"{signature['output']}:0"
-    model, _ = tf2onnx.convert.from_graph_def(
-        graph_def,
-        input_names=[source],
-        output_names=[target],
-        inputs_as_nchw=[source],
-        opset=opset,
-        tensors_to_rename={source: "input", target: "output"},
-    )
+    with graph.as_default():
+        converted = tf2onnx.tfonnx.process_tf_graph(
+            graph,
+            opset=opset,
+            input_names=[source],
+            output_names=[target],
+            inputs_as_nchw=[source],
+            tensors_to_rename={source: "input", target: "output"},
+        )
+    model = _optimised(converted).make_model("tf2onnx")
     # tf2onnx leaves an operator that it does not know as it is, and only logs it.
     unknown = {node.op_type for node in model.graph.node if not onnx.defs.has(node.op_type, node.domain)}
     if unknown:
-        raise _unsupported("ONNX", sorted(unknown))
+        raise _unsupported(to="ONNX", operators=sorted(unknown))
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def _unsupported(target: str, operators: list[str]) -> Unsupported:
-    message = f"the graph has operators that cannot be converted to {target}: {', '.join(operators)}"
+def _optimised(converted: Any) -> Any:
+    """Run tf2onnx's optimisations without what makes them slow, which for AlexNet is half a minute.
+
+    It would copy the whole graph before each of two dozen passes, to go on when one fails, and all weights
+    into protobuf messages after each; `make_model` does that anyway.
+    """
+    from tf2onnx.optimizer import optimize_graph
+
+    converted.update_proto = lambda *_: None
+    optimised = optimize_graph(converted, catch_errors=False)
+    vars(optimised).pop("update_proto", None)
+    return optimised
+
+
+def _unsupported(*, to: str, operators: list[str]) -> Unsupported:
+    message = f"the graph has operators that cannot be converted to {to}: {', '.join(operators)}"
     return Unsupported(message, hint="Replace them in the network's definition, or leave this backend out.")

@@ -46,7 +46,9 @@ def conv(
         return activation(x) if activation else x
 
 
-def depthwise(x: Any, kernel: int, stride: int, *, scope: str, activation: Activation, initializer: Any) -> Any:
+def depthwise(
+    x: Any, kernel: int, stride: int, *, scope: str, activation: Activation, initializer: Any
+) -> Any:
     """Convolve every channel with its own square kernel; then batch normalisation and the activation."""
     with tf.variable_scope(scope):
         weights = _variable("depthwise_weights", [kernel, kernel, x.shape[3], 1], initializer)

@@ -23,7 +23,9 @@ Builder = Callable[..., Any]
 
 
 @functools.lru_cache(maxsize=4)  # generate-weights and export of one model share a process
-def inference_graph(network: str, depth_multiplier: float, image_size: int, channels: int, classes: int) -> Any:
+def inference_graph(
+    network: str, depth_multiplier: float, image_size: int, channels: int, classes: int
+) -> Any:
     """Return the inference graph: `input` [1, H, W, C] in, softmax `output` [1, classes] out.
 
     The batch is one because that is what is measured, and because device compilers want fixed shapes. Every
