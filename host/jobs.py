@@ -16,7 +16,7 @@ from host.pipeline import Forecast, Outcome, Pipeline
 from host.plan import Planner, Stage, main_job, parse_settings, prepare
 from host.run import Run
 from host.store import Entry, Store, sha256
-from tools.stage import InvalidRequest, Result
+from tools.stage import InvalidRequest, Result, write_json
 
 REPORT = "report.html"
 Plan = Callable[[Store], list[Stage]]
@@ -136,6 +136,7 @@ def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
                     document = results.save(run, engine, pipeline)
                 if report:
                     make_report(pipeline, run.folder)
+                write_json(run.folder / "run.json", results.about(run, engine, pipeline))
         finally:
             folder = run.close()
     show.outcomes(document, pipeline.outcomes, folder, as_json=options.as_json)

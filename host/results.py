@@ -28,26 +28,19 @@ FINDINGS = ("unsupported", "no_device", "no_sdk", "emulated")
 LATENCY = ("p50", "p90", "p99", "mean", "min", "max")
 
 
-def document(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
-    """Return results.json: what ran, where, and a record for every measurement that was planned."""
-    outcomes = pipeline.outcomes
+def about(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
+    """Return what ran, where, on which engine and why; the `run` of results.json, and run.json at the end."""
     return {
-        "schema": SCHEMA,
-        "run": {
-            "id": run.id,
-            "started": run.started.isoformat(timespec="seconds"),
-            "argv": sys.argv,
-            "engine": engine.name,
-            "engine_reason": engine.why,
-            "host": run.host,
-            "project_version": VERSION,
-            "models": list(dict.fromkeys(stage.model for stage in outcomes)),
-            "processes": pipeline.processes,
-            "stages": [_stage(stage, outcome, run) for stage, outcome in outcomes.items()],
-        },
-        "records": [
-            record(stage, outcomes, engine, run.folder) for stage in outcomes if stage.command.measures
-        ],
+        "id": run.id,
+        "started": run.started.isoformat(timespec="seconds"),
+        "argv": sys.argv,
+        "engine": engine.name,
+        "engine_reason": engine.why,
+        "host": run.host,
+        "project_version": VERSION,
+        "models": list(dict.fromkeys(stage.model for stage in pipeline.outcomes)),
+        "processes": pipeline.processes,
+        "stages": [_stage(stage, outcome, run) for stage, outcome in pipeline.outcomes.items()],
     }
 
 
@@ -132,16 +125,20 @@ def _stage(stage: Stage, outcome: Outcome, run: Run) -> dict[str, Any]:
 
 
 def save(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
-    """Validate and write results.json, and run.json beside it; return what was written.
+    """Validate and write results.json: a record for every measurement that was planned; return it.
 
     Raises:
         jsonschema.ValidationError: the data break the schema, which is a defect of ours.
     """
     import jsonschema  # not at the top: it takes 0.2 s, and `plan` does without
 
-    data = document(run, engine, pipeline)
+    measured = (stage for stage in pipeline.outcomes if stage.command.measures)
+    data = {
+        "schema": SCHEMA,
+        "run": about(run, engine, pipeline),
+        "records": [record(stage, pipeline.outcomes, engine, run.folder) for stage in measured],
+    }
     jsonschema.validate(data, json.loads(SCHEMA_FILE.read_text()))
-    write_json(run.folder / "run.json", data["run"])
     write_json(run.folder / FILE, data)
     return data
 

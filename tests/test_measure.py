@@ -217,6 +217,8 @@ def test_conditions_of_a_host_that_tells(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("cpu MHz\t\t: 1000.0\ncpu MHz\t\t: 3000.0\n")
     found = measure.conditions(tmp_path, tmp_path / "cpuinfo")
     assert found.pop("load_1m") >= 0
+    (cpu / "scaling_cur_freq").write_text("1400000\n")  # on ARM /proc/cpuinfo has no clock
+    assert measure.conditions(tmp_path, tmp_path / "cpuinfo")["clock_mhz"] == 1400
     assert found == {
         "governor": "powersave",
         "clock_mhz": 2000.0,

@@ -257,13 +257,16 @@ def peak_rss_mb(status: Path = Path("/proc/self/status")) -> float:
 
 def conditions(sys_root: Path = Path("/sys"), cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     """What may change a latency: load, governor, clock, temperatures; None where the host does not tell."""
-    lines = (_read(cpuinfo) or "").splitlines()
-    clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
+    cpus = sys_root / "devices/system/cpu"
+    clocks = [int(_read(path) or 0) / 1000 for path in cpus.glob("cpu*/cpufreq/scaling_cur_freq")]  # kHz
+    if not clocks:
+        lines = (_read(cpuinfo) or "").splitlines()
+        clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
     zones = sorted((sys_root / "class/thermal").glob("thermal_zone*"))
     readings = {f"{zone.name} {_read(zone / 'type')}": _read(zone / "temp") for zone in zones}
     return {
         "load_1m": round(os.getloadavg()[0], 2),
-        "governor": _read(sys_root / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "governor": _read(cpus / "cpu0/cpufreq/scaling_governor"),
         "clock_mhz": round(sum(clocks) / len(clocks), 1) if clocks else None,
         "temperatures_c": {name: int(text) / 1000 for name, text in readings.items() if text},
     }

@@ -13,6 +13,7 @@ Ours is the session and the timing loop of the tool's `benchmark` command, in th
   decimals of a millisecond: below 0.5 ms a pair says nothing to 2 %, and is marked `coarse`.
   (tflite-runtime brings no benchmark of its own.)
 
+Run it on an idle machine: the sides take turns, but a neighbour that comes and goes is in one side only.
 Both sides of a pair take the same number of inferences: ours counts how many fit into `--budget-s`.
 """
 
