@@ -99,6 +99,16 @@ def _clients() -> list[str]:
     return found
 
 
+def server_version() -> str:
+    """Return the version of the Docker daemon.
+
+    Raises:
+        Unavailable: no daemon answers.
+    """
+    inspect(client(), ["scratch"])  # raises with the client's own words
+    return output(client(), "version", "--format", "{{.Server.Version}}").strip()
+
+
 def inspect(docker: str, names: Iterable[str]) -> list[dict[str, Any]]:
     """Return what the engine knows of those of the images that it has.
 

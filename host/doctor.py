@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uv
 
-from host import images, machine, show
+from host import docker_cli, images, machine, show
 from host.engines.choose import services
 from host.engines.venv import cache_folder
 from host.store import Store
@@ -60,9 +60,7 @@ def examine(work: Path) -> Iterator[Check]:
 
 def _engines(work: Path) -> Iterator[Check]:
     try:
-        from host.engines.docker import connect
-
-        version = connect().version()["Version"]
+        version = docker_cli.server_version()
         yield Check(name="docker", state="ok", found=f"daemon {version}")
     except StageError as error:
         mend = "install it (Debian: apt-get install docker.io) and start it; without it --engine venv works"

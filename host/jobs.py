@@ -11,7 +11,6 @@ from typing import Any
 from host import results, show, toolbox, zoo
 from host.engines import Engine
 from host.engines.choose import choose
-from host.live import show_progress
 from host.pipeline import Forecast, Outcome, Pipeline
 from host.plan import Planner, Stage, main_job, parse_settings, prepare
 from host.run import Run
@@ -122,6 +121,8 @@ def _backend(name: str) -> str:
 
 def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
     """Run a plan, write the run's folder, show what came out; return the exit code."""
+    from host.live import show_progress  # `plan` has no use for it
+
     store = Store(options.work.resolve())
     with store.locked():
         stages = plan(store)
@@ -154,6 +155,8 @@ def preview(plan: Plan, options: Options) -> None:
 
 def report_again(name: str, options: Options) -> Path:
     """Make the report of an earlier run anew; return its path."""
+    from host.live import show_progress
+
     store = Store(options.work.resolve())
     run = Run.find(store.work, name)
     engine = choose(options.engine, store.work, ["report"], pull=options.pull, note=note)

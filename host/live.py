@@ -15,8 +15,7 @@ from rich.text import Text
 
 from host.pipeline import Outcome
 from host.plan import Stage
-
-STYLES = {"ok": "green", "cached": "cyan", "emulated": "yellow", "no_device": "yellow", "no_sdk": "yellow"}
+from host.show import STYLES
 
 
 def show_progress(stages: Sequence[Stage]) -> LiveTable | PlainLines:

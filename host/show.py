@@ -13,13 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from host.engines import Engine
-from host.live import STYLES
 from host.pipeline import Outcome
 from host.plan import Stage
 
 PIPE_WIDTH = (
     200  # characters; a table in a pipe is not to be folded to the 80 of a terminal that is not there
 )
+STYLES = {"ok": "green", "cached": "cyan", "emulated": "yellow", "no_device": "yellow", "no_sdk": "yellow"}
 COLUMNS = (
     "backend",
     "device",

@@ -86,7 +86,6 @@ def test_benchmark_is_right_and_complete(
     samples = array.array("q", (folder / result.outputs["samples"]).read_bytes())
     assert len(samples) == metrics["latency_n"] > 50
     assert statistics.median(samples) / 1e6 == pytest.approx(metrics["latency_p50_ms"])
-    assert metrics["latency_p50_ms"] <= metrics["call_p50_ms"]
     json.dumps([metrics, metadata], allow_nan=False)
 
 

@@ -28,13 +28,11 @@ class Session(Protocol):
     Attributes:
         input_shape: of the network, e.g. (1, 3, 224, 224); an axis of no fixed length is not an int.
         infer: one inference on the input that `feed` set; the call that is timed, so nothing else is in it.
-        own_ns: what the last inference took by the runtime's own clock; None where it has none.
         metadata: what is known only now: `device_name`, `threads` really used, delegates.
     """
 
     input_shape: tuple[Any, ...]
     infer: Callable[[], object]
-    own_ns: Optional[Callable[[], int]]
     metadata: dict[str, Any]
 
     def feed(self, batch: np.ndarray) -> None:
@@ -109,7 +107,7 @@ def _run(
         progress(0.2, f"measuring for {target.budget_s:g} s at most")
         session.feed(to_layout(inputs[:1], session.input_shape))
         before = measure.conditions()
-        measurement = measure.measure(session.infer, own_ns=session.own_ns, budget_s=target.budget_s)
+        measurement = measure.measure(session.infer, budget_s=target.budget_s)
         after = measure.conditions()
         _check_last(session.output(), answers, expected, target.precision)
     except WrongOutput as error:
@@ -117,13 +115,7 @@ def _run(
         raise
 
     measure.write_samples(measurement, samples)
-    clock = "the call" if session.own_ns is None else "the runtime's own clock"
-    conditions = {
-        "latency_is_of": clock,
-        "load_1m": before["load_1m"],
-        "conditions_before": before,
-        "conditions_after": after,
-    }
+    conditions = {"load_1m": before["load_1m"], "conditions_before": before, "conditions_after": after}
     metrics = {
         "load_ms": load_ms,
         "first_inference_ms": first_inference_ms,

@@ -33,7 +33,7 @@ def build(tool: Tool) -> typer.Typer:
         pretty_exceptions_enable=False,  # a plain traceback in container logs
     )
     for command in tool.commands.values():
-        app.command(command.name, no_args_is_help=True)(_as_typer(command, tool))
+        app.command(command.name, no_args_is_help=bool(command.inputs))(_as_typer(command, tool))
 
     @app.command()
     def batch(folders: list[Path]) -> None:

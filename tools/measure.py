@@ -38,7 +38,6 @@ class Measurement:
 
     Attributes:
         rounds: the samples of each round in ns, in the order in which they were taken.
-        calls: what each call took in ns; the samples themselves, unless the runtime has a clock of its own.
         wall_ns: sum of the rounds' wall times, loop overhead included.
         loop_overhead_ns: the sample of an empty callable (median); it is reported, not subtracted.
         warmups: inferences before the first round.
@@ -47,7 +46,6 @@ class Measurement:
     """
 
     rounds: Sequence[Sequence[int]]
-    calls: Sequence[int]
     wall_ns: int
     loop_overhead_ns: float
     warmups: int
@@ -72,7 +70,6 @@ class Measurement:
             "latency_max_ms": ordered[-1] / 1e6,
             "latency_n": len(ordered),
             "latency_ci95_rel": max(known) if len(known) == 2 else None,
-            "call_p50_ms": median(self.calls) / 1e6,
             "throughput_per_s": len(ordered) / self.wall_ns * 1e9,
             "loop_overhead_ns": self.loop_overhead_ns,
         }
@@ -98,7 +95,6 @@ def measure(
     infer: Callable[[], object],
     *,
     budget_s: float,
-    own_ns: Optional[Callable[[], int]] = None,
     width: float = WIDTH,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> Measurement:
@@ -107,9 +103,6 @@ def measure(
     Args:
         infer: one inference on an input that is set already; it raises when it fails.
         budget_s: seconds; at least `MIN_SAMPLES` samples are taken, however long that lasts.
-        own_ns: what the last inference took by the runtime's own clock, which is the sample then. From Python
-            a call takes longer: the network has emptied the caches, so the binding's code runs cold, which
-            takes 130 us around OpenVINO's squeezenet of 4 ms (and 4 us around a network of 20 us).
         width: half the 95 % interval over the median that is narrow enough.
         clock: monotonic, in ns.
     """
@@ -118,10 +111,9 @@ def measure(
     warmups = _warm_up(infer, clock, start + WARMUP_S * 1e9, start + WARMUP_SHARE * budget_s * 1e9)
     inference_ns = max((clock() - start) / warmups, 1)
     per_round = max(int(min(ROUND_S, budget_s / ROUNDS) * 1e9 / inference_ns), 1)
-    loop_overhead_ns = median(_round(lambda: None, None, 1000, clock)[0])
+    loop_overhead_ns = median(_round(lambda: None, 1000, clock)[0])
 
     rounds: list[array.array[int]] = []
-    calls = array.array("q")
     medians: list[float] = []
     wall_ns, stopped = 0, ""
     collecting = gc.isenabled()
@@ -131,9 +123,8 @@ def measure(
         while not stopped:
             if per_round >= REWARM_FROM:
                 infer()  # what the lines below did took the network's data out of the cache
-            samples, round_calls, round_wall_ns = _round(infer, own_ns, per_round, clock)
+            samples, round_wall_ns = _round(infer, per_round, clock)
             rounds.append(samples)
-            calls.extend(round_calls)
             medians.append(median(samples))
             wall_ns += round_wall_ns
             if _narrow(medians, width) and _narrow([ns for samples in rounds for ns in samples], width):
@@ -143,7 +134,7 @@ def measure(
     finally:
         if collecting:
             gc.enable()
-    return Measurement(rounds, calls, wall_ns, loop_overhead_ns, warmups, stopped, budget_s)
+    return Measurement(rounds, wall_ns, loop_overhead_ns, warmups, stopped, budget_s)
 
 
 def _warm_up(infer: Callable[[], object], clock: Callable[[], int], enough: float, limit: float) -> int:
@@ -157,20 +148,15 @@ def _warm_up(infer: Callable[[], object], clock: Callable[[], int], enough: floa
             return count
 
 
-def _round(
-    infer: Callable[[], object], own_ns: Optional[Callable[[], int]], count: int, clock: Callable[[], int]
-) -> tuple[array.array[int], array.array[int], int]:
-    """Return `count` samples, what the calls took, and the wall time of all, in ns."""
-    calls = array.array("q", bytes(8 * count))
-    samples = calls if own_ns is None else array.array("q", bytes(8 * count))
+def _round(infer: Callable[[], object], count: int, clock: Callable[[], int]) -> tuple[array.array[int], int]:
+    """Return `count` samples, and the wall time of all, in ns."""
+    samples = array.array("q", bytes(8 * count))
     begin = clock()
     for index in range(count):
         before = clock()
         infer()
-        calls[index] = clock() - before
-        if own_ns is not None:
-            samples[index] = own_ns()
-    return samples, calls, clock() - begin
+        samples[index] = clock() - before
+    return samples, clock() - begin
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

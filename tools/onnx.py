@@ -52,7 +52,6 @@ class OnnxSession:
         self._binding.bind_ortvalue_input(wanted.name, ort.OrtValue.ortvalue_from_numpy(self._input))
         self._binding.bind_output(given.name, "cpu")
         self.infer = functools.partial(session.run_with_iobinding, self._binding)  # 3 us less than `run`
-        self.own_ns = None
         self.metadata: dict[str, Any] = {
             "device_name": cpu_name(),
             "threads": threads,

@@ -36,7 +36,7 @@ class TfliteSession:
         (given,) = self._interpreter.get_output_details()
         self._input, self._output = wanted["index"], given["index"]
         self.input_shape = tuple(int(length) for length in wanted["shape"])
-        self.infer, self.own_ns = self._interpreter.invoke, None
+        self.infer = self._interpreter.invoke
         self.metadata: dict[str, Any] = {
             "device_name": cpu_name(),
             "threads": threads,

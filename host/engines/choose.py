@@ -45,30 +45,31 @@ def choose(name: str, work: Path, wanted: Iterable[str], *, pull: bool, note: No
     if name == "venv":
         return VenvEngine("asked for")
     try:
-        engine = _docker(work, "asked for" if name == "docker" else "a Docker daemon answers")
-        _get_images(engine, services(work), wanted, pull=pull, note=note)
-        return engine
+        return _docker(
+            work, "asked for" if name == "docker" else "a Docker daemon answers", wanted, pull, note
+        )
     except Unavailable as error:
         if name == "docker":
             raise
         return VenvEngine(f"docker cannot be used: {error}")
 
 
-def _docker(work: Path, why: str) -> Engine:
+def _docker(work: Path, why: str, wanted: Iterable[str], pull: bool, note: Note) -> Engine:
     if not SOCKET.exists() and "DOCKER_HOST" not in os.environ:
         message = f"there is no Docker daemon ({SOCKET} is not there)"
         raise Unavailable(message, hint="Install and start Docker, or use --engine venv")
-    from host.engines.docker import DockerEngine, connect  # not at the top: the SDK takes 0.2 s to import
+    from host.engines.docker import DockerEngine
 
-    return DockerEngine(connect(), services(work), why)
+    known = services(work)
+    engine = DockerEngine(known, why)
+    missing = [known[tool] for tool in wanted if tool in known and not engine.has(tool)]
+    if missing:
+        _get_images(missing, pull=pull, note=note)
+        engine = DockerEngine(known, why)
+    return engine
 
 
-def _get_images(
-    engine: Engine, known: Mapping[str, Service], wanted: Iterable[str], *, pull: bool, note: Note
-) -> None:
-    missing = [known[tool] for tool in wanted if tool in known and not _has(engine, tool)]
-    if not missing:
-        return
+def _get_images(missing: list[Service], *, pull: bool, note: Note) -> None:
     from host import images
 
     note(f"{'pulling' if pull else 'building'} images: {', '.join(service.name for service in missing)}")
@@ -77,10 +78,3 @@ def _get_images(
         images.pull(missing, console, registry=os.environ.get(images.REGISTRY, ""))
     else:
         images.build(missing, console)
-
-
-def _has(engine: Engine, tool: str) -> bool:
-    try:
-        return bool(engine.toolchain(tool))
-    except Unavailable:
-        return False

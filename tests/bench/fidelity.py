@@ -1,13 +1,12 @@
 """Do we measure what the vendor's own benchmark measures? The same file, the same threads, in turn A B A B.
 
-    python -m tests.bench.fidelity --json --xml work/models/squeezenet/squeezenet.xml \
-        --tflite work/models/squeezenet/squeezenet.tflite
+    python -m tests.bench.fidelity --json [--model NAME ...]
 
 Ours is the session and the timing loop of the tool's `benchmark` command, in the tool's environment. Theirs:
 
 - openvino: `benchmark_app -hint latency`, in f32 as ours (its default on a CPU with AVX512-BF16 is bf16,
-  which is twice as fast and another arithmetic). It presets the input and reads the request's own clock
-  (`request.latency`), and so do we; `call_ms` is what the call took as Python sees it.
+  which is twice as fast and another arithmetic). It presets the input, as we do, and reads the request's own
+  clock (`request.latency`); ours is what the call took.
 - litert: `litert-benchmark`, which times `CompiledModel.run_by_name`; ours times `Interpreter.invoke`. Both
   run the graph on the same XNNPACK of the same package with as many threads, so they compare. It prints two
   decimals of a millisecond: below 0.5 ms a pair says nothing to 2 %, and is marked `coarse`.
@@ -31,6 +30,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from host import ROOT
 from host.engines.venv import environment, tool_environment
 from tools.benchmark import cpu_name
 from tools.measure import usable_cpus
@@ -48,7 +48,7 @@ if path.suffix == ".xml":
 else:
     session = tflite.TfliteSession(path, "litert", threads)
 session.feed(np.random.default_rng(0).uniform(-1, 1, session.input_shape).astype(np.float32))
-measurement = measure.measure(session.infer, own_ns=session.own_ns, budget_s=budget_s, width=0)
+measurement = measure.measure(session.infer, budget_s=budget_s, width=0)
 print(json.dumps(measurement.metrics()))
 """
 
@@ -92,21 +92,27 @@ def pair(backend: str, path: Path, options: argparse.Namespace) -> dict[str, Any
     turns = []
     for turn in range(options.turns):
         metrics = ours(tool, path, options.threads, options.budget_s)
-        our_ms, call_ms = metrics["latency_p50_ms"], metrics["call_p50_ms"]
+        our_ms = metrics["latency_p50_ms"]
         their_ms = theirs(path, options.threads, int(metrics["latency_n"]))
         note(f"{backend} {path.name} turn {turn + 1}: ours {our_ms:.3f} ms, theirs {their_ms:.3f} ms")
-        turns.append((our_ms, their_ms, call_ms))
-    ours_ms, theirs_ms, call_ms = (statistics.median(side) for side in zip(*turns, strict=True))
+        turns.append((our_ms, their_ms))
+    ours_ms, theirs_ms = (statistics.median(side) for side in zip(*turns, strict=True))
     return {
         "backend": backend,
         "model": path.stem,
         "ours_ms": round(ours_ms, 4),
         "theirs_ms": round(theirs_ms, 4),
         "ratio": round(ours_ms / theirs_ms, 4),
-        "call_ms": round(call_ms, 4),
-        "turns_ms": [[round(value, 4) for value in turn[:2]] for turn in turns],
+        "turns_ms": [[round(value, 4) for value in turn] for turn in turns],
         "coarse": backend == "litert" and theirs_ms < COARSE_MS,
     }
+
+
+def artifact(model: str, stage: str, suffix: str, work: Path) -> Path:
+    """Return a network's file, made by the runner or taken from its store."""
+    argv = ["runner.py", "run", stage, "--model", model, "--work", str(work), "--engine", "venv"]
+    subprocess.run([sys.executable, *argv], cwd=ROOT, check=True, stdout=sys.stderr)
+    return (work / "models" / model / f"{model}.{suffix}").resolve()
 
 
 def output(argv: list[str]) -> str:
@@ -125,17 +131,17 @@ def note(text: str) -> None:
 def main() -> None:
     """Measure every file that was named and print the pairs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--xml", type=Path, nargs="*", default=[], help="OpenVINO IR, its .bin beside it")
-    parser.add_argument("--tflite", type=Path, nargs="*", default=[], help="TensorFlow Lite networks")
+    parser.add_argument("--model", action="append", help="a network of the zoo; squeezenet if none is named")
+    parser.add_argument("--work", type=Path, default=ROOT / "work", help="where its files are, or are made")
     parser.add_argument("--threads", type=int, default=usable_cpus())
-    parser.add_argument("--turns", type=int, default=7, help="A B pairs, of which the medians are taken")
-    parser.add_argument("--budget-s", type=float, default=4.0, help="seconds of our side in one turn")
+    parser.add_argument("--turns", type=int, default=15, help="A B pairs, of which the medians are taken")
+    parser.add_argument("--budget-s", type=float, default=1.5, help="seconds of our side in one turn")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
-    if not options.xml and not options.tflite:
-        parser.error("name a network: --xml FILE or --tflite FILE")
-    pairs = [pair("openvino", path.resolve(), options) for path in options.xml]
-    pairs += [pair("litert", path.resolve(), options) for path in options.tflite]
+    pairs = []
+    for model in options.model or ["squeezenet"]:
+        pairs.append(pair("openvino", artifact(model, "openvino.convert", "xml", options.work), options))
+        pairs.append(pair("litert", artifact(model, "tf1.to-tflite", "tflite", options.work), options))
     machine = {
         "cpu": cpu_name(),
         "cpus": usable_cpus(),

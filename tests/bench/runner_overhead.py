@@ -2,9 +2,9 @@
 
 Prints, all from one machine and one sitting:
 - seconds of `--help` and `plan` (median of several starts);
-- the main job on a cold store with warm environments or images: wall time, the part inside tool processes, the rest;
+- the main job on a cold store, environments or images warm: wall time, what of it was in tools, the rest;
 - the same with everything but the measurements cached;
-- the whole-process seconds of preparing squeezenet (weights, export, freeze, reference, TFLite) in one tf1 process;
+- whole-process seconds of preparing squeezenet (weights, export, freeze, TFLite) in one tf1 process;
 - the runner's own peak memory with a network of 50 million parameters (alexnet_v2).
 """
 

@@ -144,7 +144,7 @@ def probe(
 @pytest.fixture(scope="session")
 def run_probe() -> Callable[[Service], dict[str, Any]]:
     """Run a probe's container to its end and return what it found out."""
-    from host.engines.docker import connect
+    from host.engines.container import connect
 
     def run(service: Service) -> dict[str, Any]:
         sdk = connect()

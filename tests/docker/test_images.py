@@ -175,7 +175,7 @@ def test_engine_and_compose_make_the_same_container(
     probe: Service, file: str, docker: Docker, tmp_path: Path
 ) -> None:
     """`docker inspect` shows no difference between what either makes of the file."""
-    from host.engines.docker import connect
+    from host.engines.container import connect
 
     path = ROOT / file
     if file == "all settings":
