@@ -5,9 +5,8 @@ from __future__ import annotations
 import collections
 import functools
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from tools.benchmark import Target, cpu_name, run
 from tools.stage import (
@@ -25,7 +24,7 @@ from tools.stage import (
 if TYPE_CHECKING:
     import numpy as np
 
-tool = Tool("onnx", packages=("onnxruntime", "numpy"))
+tool = Tool("onnx", packages=("onnxruntime", "onnx", "numpy"))
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -90,23 +89,27 @@ def benchmark(
 @tool.command()
 def info(onnx: Input, table: Output = "{model}.nodes.json") -> Result:
     """List the graph's nodes; count its operators and parameters."""
+    from google.protobuf.message import DecodeError
+    from onnx import checker, load
+
     try:
-        model = _message(onnx.read_bytes())
-        graph = _message(model[7][-1])
-        nodes = [_node(_message(node)) for node in graph[1]]
-        weights = [_message(tensor) for tensor in graph[5]]
-        opsets = [_message(opset) for opset in model[8]]
-        metadata = {
-            "producer": _text(model[2]),
-            "opset": max(opset[2][-1] for opset in opsets if _text(opset[1]) in ("", "ai.onnx")),
-            "inputs": [_text(_message(value)[1]) for value in graph[11]],
-            "outputs": [_text(_message(value)[1]) for value in graph[12]],
-            "operators": dict(collections.Counter(node["operator"] for node in nodes).most_common()),
-        }
-    except (IndexError, ValueError, TypeError, AttributeError) as error:
+        model = load(onnx)
+        checker.check_model(model)
+    except (DecodeError, checker.ValidationError) as error:
         raise _not_onnx(onnx, error) from error
+    nodes = [
+        {"name": node.name, "operator": node.op_type, "inputs": [*node.input], "outputs": [*node.output]}
+        for node in model.graph.node
+    ]
     write_json(table, nodes)
-    parameters = sum(math.prod(_integers(tensor[1])) for tensor in weights)
+    metadata = {
+        "producer": model.producer_name,
+        "opset": max(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")),
+        "inputs": [value.name for value in model.graph.input],
+        "outputs": [value.name for value in model.graph.output],
+        "operators": dict(collections.Counter(node["operator"] for node in nodes).most_common()),
+    }
+    parameters = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     return Result(metrics={"nodes": len(nodes), "parameters": parameters}, metadata=metadata)
 
 
@@ -132,76 +135,6 @@ def _load(path: Path, options: Any) -> Any:
 def _not_onnx(path: Path, error: Exception) -> InvalidRequest:
     message = f"{path.name} is not an ONNX network, or it is cut off: {first_line(error)}"
     return InvalidRequest(message, hint="Convert it again with tf1.to-onnx.")
-
-
-# The file is one protobuf message, ModelProto. These lines read its wire format (described at
-# protobuf.dev/programming-guides/encoding), so that the image needs no `onnx` package; the numbers of the
-# fields are those of onnx/onnx.proto3, which never change.
-Field = Union[int, memoryview]
-
-
-def _message(data: Union[bytes, Field]) -> collections.defaultdict[int, list[Field]]:
-    """Return a message's values by field number; ValueError if it is cut off."""
-    values: collections.defaultdict[int, list[Field]] = collections.defaultdict(list)
-    if isinstance(data, int):
-        message = "a number stands where a message is due"
-        raise TypeError(message)
-    for number, value in _fields(memoryview(data)):
-        values[number].append(value)
-    return values
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, Field]]:
-    position = 0
-    while position < len(data):
-        key, position = _varint(data, position)
-        kind = key & 7
-        if kind == 0:
-            value, position = _varint(data, position)
-            yield key >> 3, value
-            continue
-        length = {1: 8, 5: 4}.get(kind)
-        if kind == 2:
-            length, position = _varint(data, position)
-        if length is None or position + length > len(data):
-            message = f"no field of {length} bytes and kind {kind} fits at byte {position}"
-            raise ValueError(message)
-        yield key >> 3, data[position : position + length]
-        position += length
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    """Return the number at `position`, 7 bits a byte, and the position after it."""
-    number = shift = 0
-    while True:
-        byte = data[position]
-        number |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 128:
-            return number, position
-
-
-def _integers(values: list[Field]) -> list[int]:
-    """A repeated integer, which is written one by one or packed."""
-    numbers: list[int] = []
-    for value in values:
-        if isinstance(value, int):
-            numbers.append(value)
-            continue
-        position = 0
-        while position < len(value):
-            number, position = _varint(value, position)
-            numbers.append(number)
-    return numbers
-
-
-def _text(values: list[Field]) -> str:
-    return bytes(values[-1]).decode() if values and not isinstance(values[-1], int) else ""
-
-
-def _node(node: collections.defaultdict[int, list[Field]]) -> dict[str, Any]:
-    inputs, outputs = ([_text([name]) for name in node[key]] for key in (1, 2))
-    return {"name": _text(node[3]), "operator": _text(node[4]), "inputs": inputs, "outputs": outputs}
 
 
 if __name__ == "__main__":
