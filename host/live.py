@@ -20,7 +20,7 @@ from host.show import STYLES
 
 def show_progress(stages: Sequence[Stage]) -> LiveTable | PlainLines:
     """Return the view that fits where standard error goes."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     return LiveTable(console, stages) if console.is_terminal else PlainLines(stages)
 
 

@@ -26,7 +26,7 @@ COLUMNS = (
     "precision",
     "p50 ms",
     "p90 ms",
-    "1/s",
+    "inferences/s",
     "load ms",
     "peak MB",
     "correctness",
@@ -41,7 +41,7 @@ def print_json(data: object) -> None:
 
 def table(columns: Iterable[str], rows: Iterable[Sequence[str | Text]]) -> None:
     """Print a plain table, as wide as it needs where nobody's terminal limits it."""
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False)
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column)
@@ -62,8 +62,8 @@ def outcomes(
         _results(records)
     else:
         _findings(known)
-    for text in dict.fromkeys(_reasons(document, known)):
-        print(text)
+    for line in _reasons(known):
+        print(line)
     report = folder / "report.html"
     print(f"\nrun: {folder}" + (f"\nreport: {report}" if report.exists() else ""))
 
@@ -101,21 +101,27 @@ def _number(value: float | None) -> str:
 
 
 def _findings(known: Mapping[Stage, Outcome]) -> None:
-    """Print what each stage made and found, where nothing was measured."""
-    for stage, outcome in known.items():
-        if outcome.result:
-            state = "cached" if outcome.cached else f"{outcome.seconds:.1f} s"
-            print(f"{stage.model} {stage.name} ({state}): {', '.join(outcome.result.outputs.values())}")
-    last = list(known.values())[-1:]
-    for outcome in last:
-        if outcome.result and outcome.result.metrics:
-            print_json(outcome.result.metrics)
+    """Print what each stage made, and what the last one, which was asked for, found."""
+    done = [(stage, outcome, outcome.result) for stage, outcome in known.items() if outcome.result]
+    for stage, outcome, result in done:
+        state = "cached" if outcome.cached else f"{outcome.seconds:.1f} s"
+        print(f"{stage.model} {stage.name} ({state}) {', '.join(result.outputs.values())}".rstrip())
+    for _, outcome, result in done[-1:]:
+        if result.metrics or result.metadata:
+            print_json({"metrics": result.metrics, "metadata": result.metadata})
+        if outcome.entry:
+            print(f"files: {outcome.folder}")
 
 
-def _reasons(document: Mapping[str, Any], known: Mapping[Stage, Outcome]) -> Iterable[str]:
+def _reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
+    """Yield why each stage was not done and what to do, models with the same reason together."""
+    models: dict[str, list[str]] = {}
     for stage, outcome in known.items():
         if outcome.error:
-            yield f"  {stage.model} {stage.name}: {outcome.status}: {outcome.error.one_line()}"
+            text = f"{stage.name}: {outcome.status}: {outcome.error.one_line()}"
+            models.setdefault(text, []).append(stage.model)
+    for text, names in models.items():
+        yield f"\n{', '.join(names)} {text}"
 
 
 def plan(stages: Sequence[Stage], known: Mapping[Stage, Outcome], engine: Engine, *, as_json: bool) -> None:
