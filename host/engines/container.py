@@ -30,19 +30,28 @@ def create(service: Service, work: Path) -> ToolContainer:
     """
     try:
         client = connect()
-        for leftover in client.containers.list(all=True, filters={"label": f"{WORK_LABEL}={work}"}):
-            leftover.remove(force=True)
-        container = client.containers.create(
-            service.image,
-            ["serve"],
-            stdin_open=True,
-            labels={WORK_LABEL: str(work)},
-            **service.container_options(),
-        )
-        return ToolContainer(container, f"docker run {service.image} serve  # as {container.short_id}")
+        _remove_all(client, work)
+        try:
+            container = client.containers.create(
+                service.image,
+                ["serve"],
+                stdin_open=True,
+                labels={WORK_LABEL: str(work)},
+                **service.container_options(),
+            )
+            return ToolContainer(container, f"docker run {service.image} serve  # as {container.short_id}")
+        except BaseException:  # also when the user interrupts in the middle of it
+            _remove_all(client, work)
+            raise
     except ERRORS as error:
         message = f"the container of {service.name} did not start: {_reason(error)}"
         raise Unavailable(message, hint="See python runner.py doctor, or use --engine venv") from None
+
+
+def _remove_all(client: docker.DockerClient, work: Path) -> None:
+    """Remove the containers of this work folder, which is locked: there is at most one, and it is ours."""
+    for container in client.containers.list(all=True, filters={"label": f"{WORK_LABEL}={work}"}):
+        container.remove(force=True)
 
 
 def connect() -> docker.DockerClient:
@@ -58,12 +67,9 @@ class ToolContainer:
         self._container = container
         # one connection that writes, another that reads: docker-py's stream of the latter undoes the framing
         self._stdin = container.attach_socket(params={"stdin": 1, "stream": 1})
+        self._socket: socket.socket = self._stdin._sock  # what docker-py hands out only reads (its issue 983)
         self._output = container.attach(stdout=True, stderr=True, stream=True)
-        try:
-            container.start()
-        except docker.errors.APIError:
-            container.remove(force=True)
-            raise
+        container.start()
 
     def send(self, line: str) -> None:
         """Write one line to its standard input."""
@@ -99,12 +105,6 @@ class ToolContainer:
             self._container.kill()
         self._end_input()
         self._remove()
-
-    @property
-    def _socket(self) -> socket.socket:
-        """The socket itself: what docker-py hands out reads only (docker-py issue 983)."""
-        raw: socket.socket = self._stdin._sock
-        return raw
 
     def _end_input(self) -> None:
         with contextlib.suppress(OSError):  # it is closed already
