@@ -117,8 +117,9 @@ def inspect(docker: str, names: Iterable[str]) -> list[dict[str, Any]]:
     """
     argv = [docker, "image", "inspect", *names]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if any("no such image" not in line.lower() for line in done.stderr.splitlines()):
-        message = f"no Docker engine answers: {' '.join(done.stderr.split())}"
+    said = [line for line in done.stderr.splitlines() if "no such image" not in line.lower()]
+    if said:
+        message = f"no Docker engine answers: {said[0]}"  # it says the same for each image
         raise Unavailable(message, hint=f"Start it (as root: dockerd), {VENV}")
     return list(json.loads(done.stdout))
 

@@ -128,18 +128,18 @@ def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
         stages = plan(store)
         engine = _engine(stages, store, options, report=report)
         run = Run(store.work)
-        try:
-            with show_progress(stages) as listener:
-                pipeline = Pipeline(engine, store, run, listener, options.limit_s, options.keep_going)
+        with show_progress(stages) as listener:
+            pipeline = Pipeline(engine, store, run, listener, options.limit_s, options.keep_going)
+            try:
                 try:
                     pipeline.execute(stages)
                 finally:  # an interrupted run has records too
                     document = results.save(run, engine, pipeline)
                 if report:
                     make_report(pipeline, run.folder)
+            finally:
                 write_json(run.folder / "run.json", results.about(run, engine, pipeline))
-        finally:
-            folder = run.close()
+                folder = run.close()
     show.outcomes(document, pipeline.outcomes, folder, as_json=options.as_json)
     return results.exit_code(pipeline.outcomes.values(), tolerant=report)
 

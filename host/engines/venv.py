@@ -11,6 +11,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import platform
 import re
 import shlex
 import signal
@@ -133,9 +134,13 @@ def sources(tool: str) -> list[Path]:
 
 
 def packages(tool: str) -> list[str]:
-    """Return the pins of the tool's direct needs, e.g. `tensorflow-cpu==2.15.1`."""
-    text = (ROOT / "images" / tool / "requirements.in").read_text()
-    return re.findall(r"^([A-Za-z][^\s;#]*)", text, flags=re.MULTILINE)
+    """Return the pins of the tool's direct needs on this kind of machine, e.g. `tensorflow-cpu==2.15.1`."""
+    lines = (ROOT / "images" / tool / "requirements.in").read_text().splitlines()
+    pins = [
+        re.fullmatch(r"([A-Za-z][^\s;#]*)(?:; platform_machine == \"(\w+)\")?(?: #.*)?", line)
+        for line in lines
+    ]
+    return [pin[1] for pin in pins if pin and pin[2] in (None, platform.machine())]
 
 
 def cache_folder() -> Path:
