@@ -133,15 +133,13 @@ class Pipeline(Forecast):
         try:
             while pending := self._settle(pending):
                 ready = [stage for stage in pending if self._is_ready(stage)]
-                first = min(
-                    ready, key=lambda stage: stage.command.measures
-                )  # conversions before measurements
+                first = min(ready, key=_rank)
                 self._run_tool(first.command.tool, pending)
         except KeyboardInterrupt:
+            interrupted = StageError("interrupted by the user", hint="Run it again; what is done is kept.")
             for stage in pending:
-                self._finish(
-                    stage, Outcome(error=StageError("interrupted by the user", hint="Run it again."))
-                )
+                if stage not in self.outcomes:
+                    self._finish(stage, Outcome(error=interrupted))
             raise
         return self.outcomes
 
