@@ -75,6 +75,13 @@ def test_last_words_are_in_the_log(project: Project) -> None:
     assert log.read_text() == "last words\n"
 
 
+def test_a_measurement_has_a_process_of_its_own(project: Project) -> None:
+    """A fork after the toolchain was used halved OpenVINO's speed: its threads do not come along."""
+    done = run(project, "fresh")
+    assert done.returncode == 3, done.stderr
+    assert "as new" in done.stderr
+
+
 def test_one_record_for_a_crash_while_measuring(project: Project) -> None:
     run(project, "benchmark")
     [record] = project.results()["records"]

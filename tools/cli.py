@@ -45,6 +45,11 @@ def build(tool: Tool) -> typer.Typer:
         """Run the stage folders that the runner names on standard input."""
         raise typer.Exit(tool.serve())
 
+    @app.command(hidden=True)
+    def measure(folder: Path) -> None:
+        """Run one stage folder that measures; `batch` and `serve` start this."""
+        tool.measure(folder)
+
     return app
 
 

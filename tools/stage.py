@@ -28,6 +28,7 @@ import platform
 import queue
 import re
 import signal
+import subprocess
 import sys
 import threading
 import traceback
@@ -308,8 +309,8 @@ class Tool:
         try:
             request = Request.read(Path())
             command = self._find(request)
-            if command.measures and hasattr(os, "fork"):
-                self._run_forked(command, request)
+            if command.measures:
+                self._run_apart(command)
             else:
                 self._call(command, request).write(Path())
             return Result.read(Path())
@@ -350,22 +351,25 @@ class Tool:
             versions={**self.versions(), **result.versions},
         )
 
-    def _run_forked(self, command: Command, request: Request) -> None:
-        """Measure in a child: its peak memory is this model's alone, and its crash ends only itself."""
-        child = os.fork()
-        if child == 0:
-            try:
-                self._call(command, request).write(Path())
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(0)  # not sys.exit: the parent's clean-up is the parent's
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status):
-            name = signal.Signals(os.WTERMSIG(status)).name
+    def _run_apart(self, command: Command) -> None:
+        """Measure in a new process: its peak memory is this model's alone, its crash ends only itself.
+
+        New, not forked: a toolchain that was used before (OpenVINO to convert) has threads that a fork does
+        not take along, and then runs on one thread without saying so.
+        """
+        argv = [sys.executable, "-m", f"tools.{self.name}", "measure", "."]
+        code = subprocess.run(argv, stdin=subprocess.DEVNULL, check=False).returncode
+        if code < 0:
+            name = signal.Signals(-code).name
             message = f"{command.full_name} was ended by {name} while it measured"
             why = "The kernel ran out of memory" if name == "SIGKILL" else "The runtime crashed on this file"
             raise StageError(message, hint=f"{why}; the log says more.")
+
+    def measure(self, folder: Path) -> None:
+        """Run one stage folder in this process, which `serve` and `batch` start for it."""
+        os.chdir(folder)
+        request = Request.read(Path())
+        self._call(self._find(request), request).write(Path())
 
 
 def progress(fraction: float, message: str = "") -> None:
@@ -439,7 +443,7 @@ def _folders_from_host() -> Iterator[str]:
 
     def read() -> None:
         rest = b""
-        while chunk := os.read(0, 4096):  # not sys.stdin: its lock would be held across a fork
+        while chunk := os.read(0, 4096):  # not sys.stdin, whose lock this thread would hold at exit
             *complete, rest = (rest + chunk).split(b"\n")
             for line in complete:
                 lines.put(line.decode())

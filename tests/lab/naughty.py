@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 from tools import stage
-from tools.stage import Output, Result, StageError, Tool, Unsupported
+from tools.stage import Input, Output, Result, StageError, Tool, Unsupported
 
 tool = Tool("naughty")
+used: list[str] = []  # by commands of this process
 
 
 @tool.command()
@@ -20,6 +21,7 @@ def good(made: Output = "{model}.txt", text: str = "well", seconds: float = 0.0)
     for tick in range(10):
         stage.progress(tick / 10, "working")
         time.sleep(seconds / 10)
+    used.append("good")
     Path(made).write_text(text)
     return Result(metrics={"length": len(text)})
 
@@ -78,6 +80,13 @@ def filling(filled: Output = "{model}.big", megabytes: int = 64) -> Result:
         for _ in range(megabytes):
             file.write(bytes(1 << 20))
     return Result()
+
+
+@tool.command(measures=True)
+def fresh(made: Input) -> Result:
+    """Measure, after a command of the same tool ran: nothing of it may be left in this process."""
+    message = f"the process was used before: {used}" if used else "as new"
+    raise (StageError if used else Unsupported)(message, hint="See the test.")
 
 
 @tool.command(measures=True)
