@@ -1,0 +1,68 @@
+"""The networks, each a function from an image batch to logits, by the names of TF-Slim's definitions.
+
+A module per family, which names its paper. Where a paper leaves a choice (padding, a pool's window) it is
+the one that gives the variables and the operation counts of tests/networks.json.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from typing import Any, Callable
+
+from tools.stage import InvalidRequest
+from tools.tf1.networks.alexnet import alexnet_v2
+from tools.tf1.networks.mobilenet import mobilenet_v1, mobilenet_v2
+from tools.tf1.networks.squeezenet import squeezenet
+from tools.tf1.runtime import tf
+
+INPUT = "input"
+OUTPUT = "output"
+
+Builder = Callable[..., Any]
+
+NETWORKS: dict[str, Builder] = {
+    "squeezenet": squeezenet,
+    "alexnet_v2": alexnet_v2,
+    "mobilenet_v1": mobilenet_v1,
+    "mobilenet_v2": mobilenet_v2,
+}
+SCALABLE = (mobilenet_v1, mobilenet_v2)
+
+
+@functools.lru_cache(maxsize=4)  # generate-weights and export of one model share a process
+def inference_graph(
+    network: str, depth_multiplier: float, image_size: int, channels: int, classes: int
+) -> Any:
+    """Return the inference graph: `input` [1, H, W, C] in, softmax `output` [1, classes] out.
+
+    The batch is one because that is what is measured, and because device compilers want fixed shapes. Every
+    graph ends in `output`, whatever the network calls its own end points: one name for every converter.
+
+    Raises:
+        InvalidRequest: no such network, or it cannot be built with these parameters.
+    """
+    build = _builder(network)
+    if depth_multiplier <= 0 or min(image_size, channels, classes) < 1:
+        message = f"{network}: depth_multiplier, image_size, channels and classes have to be positive"
+        raise InvalidRequest(message, hint="Correct the model's row in tools/models.toml.")
+    if depth_multiplier != 1.0 and build not in SCALABLE:
+        message = f"{network} has no depth multiplier, and {depth_multiplier} was asked for"
+        raise InvalidRequest(message, hint="Use 1.0.")
+    with tf.Graph().as_default() as graph:
+        image = tf.placeholder(tf.float32, [1, image_size, image_size, channels], name=INPUT)
+        try:
+            logits = build(image, classes, depth_multiplier) if build in SCALABLE else build(image, classes)
+        except ValueError as error:  # TensorFlow's shape inference: a window larger than the map
+            message = f"{network} cannot take images of {image_size} x {image_size}: {error}"
+            raise InvalidRequest(message, hint="Use the network's own image size, mostly 224.") from None
+        tf.nn.softmax(logits, name=OUTPUT)
+    return graph
+
+
+def _builder(network: str) -> Builder:
+    if network in NETWORKS:
+        return NETWORKS[network]
+    nearest = difflib.get_close_matches(network, NETWORKS, n=1, cutoff=0)
+    message = f"there is no network {network!r}"
+    raise InvalidRequest(message, hint=f"Did you mean {nearest[0]}? There are {', '.join(NETWORKS)}.")
