@@ -40,6 +40,8 @@ GAINS: Mapping[str, float] = {
     r"/project/weights": 0.25,
     r"/conv10/weights": 4.0,
     r"/fc8/weights": 0.2,
+    r"InceptionV[234]/Logits/": 25.0,
+    r"/bottleneck_v[12]/conv3/": 0.05,
 }
 
 
