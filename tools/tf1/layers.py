@@ -33,6 +33,7 @@ def conv(
     activation: Activation = tf.nn.relu,
     initializer: Any = None,
     normalise: bool = False,
+    biased: bool = True,
 ) -> Any:
     """Convolve with a square kernel; then a bias, or batch normalisation; then the activation.
 
@@ -42,7 +43,10 @@ def conv(
         shape = [kernel, kernel, x.shape[3], depth]
         weights = _variable("weights", shape, initializer or tf.glorot_uniform_initializer())
         x = tf.nn.conv2d(x, weights, strides=[1, stride, stride, 1], padding=padding, name="Conv2D")
-        x = _batch_norm(x) if normalise else _bias(x)
+        if normalise:
+            x = batch_norm(x)
+        elif biased:
+            x = _bias(x)
         return activation(x) if activation else x
 
 
@@ -54,13 +58,35 @@ def depthwise(
         weights = _variable("depthwise_weights", [kernel, kernel, x.shape[3], 1], initializer)
         strides = [1, stride, stride, 1]
         x = tf.nn.depthwise_conv2d_native(x, weights, strides=strides, padding="SAME", name="depthwise")
-        x = _batch_norm(x)
+        x = batch_norm(x)
         return activation(x) if activation else x
 
 
-def max_pool(x: Any, kernel: int, stride: int = 2, *, scope: str) -> Any:
-    """Take the maximum in square windows, without padding."""
-    return tf.nn.max_pool2d(x, kernel, stride, padding="VALID", name=scope)
+def separable(x: Any, depth: int, kernel: int, stride: int, *, scope: str, initializer: Any) -> Any:
+    """Convolve every channel with its own square kernel, then across channels; nothing between or behind."""
+    with tf.variable_scope(scope):
+        channels = x.shape[3]
+        depthwise_weights = _variable("depthwise_weights", [kernel, kernel, channels, 1], initializer)
+        pointwise_weights = _variable("pointwise_weights", [1, 1, channels, depth], initializer)
+        strides = [1, stride, stride, 1]
+        x = tf.nn.depthwise_conv2d_native(x, depthwise_weights, strides, padding="SAME", name="depthwise")
+        return tf.nn.conv2d(x, pointwise_weights, strides=1, padding="SAME", name="pointwise")
+
+
+def fully_connected(x: Any, depth: int, *, scope: str, initializer: Any) -> Any:
+    """Multiply vectors [1, channels] with a matrix, and add a bias."""
+    with tf.variable_scope(scope):
+        return _bias(tf.matmul(x, _variable("weights", [x.shape[1], depth], initializer), name="MatMul"))
+
+
+def max_pool(x: Any, kernel: int, stride: int = 2, *, scope: str, padding: str = "VALID") -> Any:
+    """Take the maximum in square windows."""
+    return tf.nn.max_pool2d(x, kernel, stride, padding=padding, name=scope)
+
+
+def avg_pool(x: Any, kernel: int, stride: int, *, scope: str, padding: str) -> Any:
+    """Average in square windows; what padding adds does not count."""
+    return tf.nn.avg_pool2d(x, kernel, stride, padding=padding, name=scope)
 
 
 def global_avg_pool(x: Any, *, scope: str) -> Any:
@@ -84,14 +110,14 @@ def _variable(name: str, shape: list[int], initializer: Any, *, trainable: bool 
 
 
 def _bias(x: Any) -> Any:
-    biases = _variable("biases", [x.shape[3]], tf.zeros_initializer())
+    biases = _variable("biases", [x.shape[-1]], tf.zeros_initializer())
     return tf.nn.bias_add(x, biases, name="BiasAdd")
 
 
-def _batch_norm(x: Any) -> Any:
+def batch_norm(x: Any, *, scope: str = "BatchNorm") -> Any:
     """Normalise with the stored moments, as at inference (Ioffe and Szegedy 2015)."""
     depth = [x.shape[3]]
-    with tf.variable_scope("BatchNorm"):
+    with tf.variable_scope(scope):
         gamma = _variable("gamma", depth, tf.ones_initializer())
         beta = _variable("beta", depth, tf.zeros_initializer())
         mean = _variable("moving_mean", depth, tf.zeros_initializer(), trainable=False)

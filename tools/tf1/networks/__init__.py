@@ -13,6 +13,7 @@ from typing import Any, Callable
 from tools.stage import InvalidRequest
 from tools.tf1.networks.alexnet import alexnet_v2
 from tools.tf1.networks.mobilenet import mobilenet_v1, mobilenet_v2
+from tools.tf1.networks.nasnet import nasnet_large, nasnet_mobile, pnasnet_large, pnasnet_mobile
 from tools.tf1.networks.squeezenet import squeezenet
 from tools.tf1.runtime import tf
 
@@ -26,6 +27,10 @@ NETWORKS: dict[str, Builder] = {
     "alexnet_v2": alexnet_v2,
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
+    "nasnet_mobile": nasnet_mobile,
+    "nasnet_large": nasnet_large,
+    "pnasnet_mobile": pnasnet_mobile,
+    "pnasnet_large": pnasnet_large,
 }
 SCALABLE = (mobilenet_v1, mobilenet_v2)
 
