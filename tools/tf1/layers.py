@@ -40,6 +40,7 @@ def conv(
     normalise: bool = False,
     gamma: bool = True,
     epsilon: float = EPSILON,
+    biased: bool = True,
 ) -> Any:
     """Convolve; then a bias, or batch normalisation (see `batch_norm`); then the activation.
 
@@ -51,7 +52,10 @@ def conv(
         shape = [height, width, x.shape[3], depth]
         weights = variable("weights", shape, initializer or tf.glorot_uniform_initializer())
         x = tf.nn.conv2d(x, weights, strides=[1, stride, stride, 1], padding=padding, name="Conv2D")
-        x = batch_norm(x, gamma=gamma, epsilon=epsilon) if normalise else _bias(x)
+        if normalise:
+            x = batch_norm(x, gamma=gamma, epsilon=epsilon)
+        elif biased:
+            x = _bias(x)
         return activation(x) if activation else x
 
 

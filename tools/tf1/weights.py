@@ -44,6 +44,8 @@ GAINS: Mapping[str, float] = {
     r"/output/bottleneck/dense/kernel": 0.01,
     r"InceptionV[234]/Logits/": 25.0,
     r"/bottleneck_v[12]/conv3/": 0.05,
+    r"/separable_.*/pointwise_weights": 0.25,  # no ReLU between depthwise and pointwise
+    r"cell_.*(1x1|path[12]_conv)/weights": 0.56,  # what goes into the sums of a NASNet's cell
 }
 
 
