@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Callable
+from collections.abc import Iterable, Mapping
+from typing import Any, Callable, NoReturn
 
 from tools.stage import InvalidRequest
 
@@ -23,6 +23,7 @@ LAYERS_MAX = 10_000  # what a mistyped range would otherwise fill the memory wit
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
 RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 MANUAL = "docs/zoo.md has the manual."
+REQUIRED = object()  # the default of a key that has none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,37 +32,36 @@ class Key:
 
     kind: str
     fits: Callable[[Any], bool]
-    default: Any = dataclasses.MISSING
+    default: Any = REQUIRED
 
-    @property
-    def required(self) -> bool:
-        """There is no default."""
-        return self.default is dataclasses.MISSING
+
+def is_text(value: Any) -> bool:
+    """Whether it is a text with something in it."""
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 < value < 1 << 31
+    return type(value) is int and 0 < value < 1 << 31  # true is an int too, to Python
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value < float("inf")
-
-
-def _count(default: Any = dataclasses.MISSING) -> Key:
+def count(default: Any = REQUIRED) -> Key:
+    """Return the key of a number of things."""
     return Key("a whole number from 1", _is_count, default)
+
+
+def choice(*choices: str) -> Key:
+    """Return the key of one of some words; the first is the default."""
+    return Key(f"one of {', '.join(choices)}", lambda value: value in choices, choices[0])
 
 
 def _width() -> Key:
     return Key(f'a whole number from 1, or "{CLASSES}"', lambda value: _is_count(value) or value == CLASSES)
 
 
-def _number(default: Any = dataclasses.MISSING) -> Key:
-    return Key("a number above 0", _is_number, default)
-
-
-def _choice(*choices: str) -> Key:
-    """One of some words; the first is the default."""
-    return Key(f"one of {', '.join(choices)}", lambda value: value in choices, choices[0])
+def _number(default: Any) -> Key:
+    return Key(
+        "a number above 0", lambda value: type(value) in (int, float) and 0 < value < float("inf"), default
+    )
 
 
 def _flag() -> Key:
@@ -70,18 +70,24 @@ def _flag() -> Key:
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """An operation: the rank of what it reads, its keys besides name, op and input, and if it joins several."""
+    """An operation.
+
+    Attributes:
+        reads: MAP, VECTOR or ANY.
+        keys: its keys besides name, op and input.
+        joins: it reads several layers, `inputs`, instead of one.
+    """
 
     reads: int
     keys: Mapping[str, Key]
     joins: bool = False
 
 
-ACTIVATION = {"activation": _choice("relu", "relu6", "sigmoid", "tanh", "none")}
+ACTIVATION = {"activation": choice("relu", "relu6", "sigmoid", "tanh", "none")}
 INITIAL = {"stddev": _number(None)}  # of the truncated normal initialiser; without it, Glorot's uniform one
 NORMED = {**ACTIVATION, **INITIAL, "batch_norm": _flag()}
-POOL = {"kernel": _count(), "stride": _count(), "padding": _choice("valid", "same")}
-WINDOW = {"kernel": _count(), "stride": _count(1), "padding": _choice("same", "valid")}
+POOL = {"kernel": count(), "stride": count(), "padding": choice("valid", "same")}
+WINDOW = {"kernel": count(), "stride": count(1), "padding": choice("same", "valid")}
 
 OPERATIONS: Mapping[str, Operation] = {
     "conv": Operation(MAP, {"filters": _width(), **WINDOW, **NORMED}),
@@ -90,7 +96,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "avg_pool": Operation(MAP, POOL),
     "global_avg_pool": Operation(MAP, {}),
     "lrn": Operation(
-        MAP, {"radius": _count(), "bias": _number(1.0), "alpha": _number(1.0), "beta": _number(0.5)}
+        MAP, {"radius": count(), "bias": _number(1.0), "alpha": _number(1.0), "beta": _number(0.5)}
     ),
     "squeeze": Operation(MAP, {}),
     "flatten": Operation(MAP, {}),
@@ -127,33 +133,37 @@ def read(layers: Any, where: str) -> list[Layer]:
             one name, goes round in a circle, or has no end or several.
     """
     if not isinstance(layers, list) or not layers:
-        raise _invalid(where, "has no layers; `layers` is a list of at least one", MANUAL)
-    expanded = _expanded(layers, where)
+        refuse(where, "has no layers; `layers` is a list of at least one", MANUAL)
+    expanded = expand(layers, where)
     found: dict[str, Layer] = {}
     before = IMAGE
     for raw in expanded:
         layer = _layer(raw, before, where)
         if layer.name in found:
-            raise _invalid(where, f"has two layers named {layer.name!r}", "A name is one layer's only.")
+            refuse(where, f"has two layers named {layer.name!r}", "A name is one layer's only.")
         found[layer.name] = layer
         before = layer.name
     return _ordered(found, where)
 
 
-def _expanded(layers: Iterable[Any], where: str) -> list[dict[str, Any]]:
-    """Write out ranges: `conv{3..5}` are three layers, the first of which reads what `input` says."""
+def expand(layers: Iterable[Any], where: str) -> list[dict[str, Any]]:
+    """Write out ranges: `conv{3..5}` are three layers, the first of which reads what `input` says.
+
+    Raises:
+        InvalidRequest: a layer has no name, or a range is none.
+    """
     found: list[dict[str, Any]] = []
     for raw in layers:
         if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
-            raise _invalid(where, f"has a layer without a name: {str(raw)[:80]}", MANUAL)
+            refuse(where, f"has a layer without a name: {str(raw)[:80]}", MANUAL)
         match = RANGE.search(raw["name"])
         first, last = (int(match[1]), int(match[2])) if match else (0, 0)
         if last < first or len(found) + last - first >= LAYERS_MAX:
             what = f"layer {raw['name']!r} is a range of none, or of more than {LAYERS_MAX} layers"
-            raise _invalid(where, what, "The form is name{first..last}.")
+            refuse(where, what, "The form is name{first..last}.")
         if match and "inputs" in raw:
             what = f"layer {raw['name']!r} is a range, and each of a range reads the one before"
-            raise _invalid(where, what, "Write its layers out, or put them into a block.")
+            refuse(where, what, "Write its layers out, or put them into a block.")
         for number in range(first, last + 1):
             copy = {**raw, "name": RANGE.sub(str(number), raw["name"])}
             if number > first:
@@ -168,29 +178,34 @@ def _layer(raw: Mapping[str, Any], before: str, where: str) -> Layer:
     where_layer = f"{where}: layer {name!r}"
     if not NAME.fullmatch(name) or name == IMAGE:
         what = "cannot be called that" if name != IMAGE else "has the name of what goes into the table"
-        raise _invalid(where_layer, what, "Use letters, digits, '_', '.', '-', and '/' between parts.")
+        refuse(where_layer, what, "Use letters, digits, '_', '.', '-', and '/' between parts.")
     if not isinstance(op, str) or op not in OPERATIONS:
         what = f"has no operation {op!r}" if "op" in raw else "lacks the key 'op'"
-        raise _invalid(where_layer, what, _nearest(op, OPERATIONS))
+        refuse(where_layer, what, suggest(op, OPERATIONS))
     operation = OPERATIONS[op]
     source = "inputs" if operation.joins else "input"
     allowed = {"name", "op", source, *operation.keys}
     for key in raw:
         if key not in allowed:
-            raise _invalid(where_layer, f"({op}) has no key {key!r}", _nearest(key, sorted(allowed)))
-    keys = {key: _value(raw, key, rule, f"{where_layer} ({op})") for key, rule in operation.keys.items()}
+            refuse(where_layer, f"({op}) has no key {key!r}", suggest(key, sorted(allowed)))
+    keys = {key: check(raw, key, rule, f"{where_layer} ({op})") for key, rule in operation.keys.items()}
     if op == "block":
         keys["layers"] = read(keys["layers"], f"{where}: {name}")
     return Layer(name, op, _inputs(raw, before, source, f"{where_layer} ({op})"), keys)
 
 
-def _value(raw: Mapping[str, Any], key: str, rule: Key, where: str) -> Any:
+def check(raw: Mapping[str, Any], key: str, rule: Key, where: str) -> Any:
+    """Return the value of a key, or its default.
+
+    Raises:
+        InvalidRequest: it is missing and has no default, or it may not hold that.
+    """
     if key not in raw:
-        if rule.required:
-            raise _invalid(where, f"lacks the key {key!r}", f"It is {rule.kind}.")
+        if rule.default is REQUIRED:
+            refuse(where, f"lacks the key {key!r}", f"It is {rule.kind}.")
         return rule.default
     if not rule.fits(raw[key]):
-        raise _invalid(where, f"has {key} = {str(raw[key])[:80]!r}", f"It has to be {rule.kind}.")
+        refuse(where, f"has {key} = {str(raw[key])[:80]!r}", f"It has to be {rule.kind}.")
     return raw[key]
 
 
@@ -200,9 +215,9 @@ def _inputs(raw: Mapping[str, Any], before: str, source: str, where: str) -> tup
     else:
         found = raw.get("inputs", [])
         if not isinstance(found, list) or len(found) < 2:
-            raise _invalid(where, "needs `inputs`, a list of two layers or more", MANUAL)
+            refuse(where, "needs `inputs`, a list of two layers or more", MANUAL)
     if not all(isinstance(name, str) for name in found):
-        raise _invalid(where, f"has {source} = {str(raw[source])[:80]!r}", "Layers are named by text.")
+        refuse(where, f"has {source} = {str(raw[source])[:80]!r}", "Layers are named by text.")
     return tuple(found)
 
 
@@ -212,21 +227,23 @@ def _ordered(layers: Mapping[str, Layer], where: str) -> list[Layer]:
         for name in layer.inputs:
             if name not in layers and name != IMAGE:
                 what = f"reads {name!r}, which is no layer"
-                raise _invalid(f"{where}: layer {layer.name!r}", what, _nearest(name, [IMAGE, *layers]))
-    waiting, done = dict(layers), [IMAGE]
-    while ready := [name for name, layer in waiting.items() if set(layer.inputs) <= set(done)]:
-        done += ready
-        for name in ready:
-            del waiting[name]
+                refuse(f"{where}: layer {layer.name!r}", what, suggest(name, [IMAGE, *layers]))
+    waiting, done, before = dict(layers), {IMAGE: 0}, 0
+    while len(done) > before:
+        before = len(done)
+        for layer in list(waiting.values()):
+            if all(name in done for name in layer.inputs):
+                done[layer.name] = len(done)
+                del waiting[layer.name]
     if waiting:
         circle = " -> ".join(_circle(waiting))
-        raise _invalid(where, f"goes round in a circle: {circle}", "A layer cannot read what it makes.")
+        refuse(where, f"goes round in a circle: {circle}", "A layer cannot read what it makes.")
     read_by_some = {name for layer in layers.values() for name in layer.inputs}
     ends = [name for name in layers if name not in read_by_some]
     if len(ends) > 1:
         what = f"has {len(ends)} ends: nothing reads {', '.join(ends[:5])}"
-        raise _invalid(where, what, "One layer, the output, is read by none; join or remove the others.")
-    return [layers[name] for name in done[1:]]
+        refuse(where, what, "One layer, the output, is read by none; join or remove the others.")
+    return [layers[name] for name in done if name != IMAGE]
 
 
 def _circle(waiting: Mapping[str, Layer]) -> list[str]:
@@ -237,12 +254,15 @@ def _circle(waiting: Mapping[str, Layer]) -> list[str]:
     return path[path.index(path[-1]) :][::-1]
 
 
-def _invalid(where: str, what: str, hint: str) -> InvalidRequest:
-    return InvalidRequest(f"{where} {what}", hint=hint)
+def refuse(where: str, what: str, hint: str) -> NoReturn:
+    """Raise the error that `where` is wrong."""
+    message = f"{where} {what}"
+    raise InvalidRequest(message, hint=hint)
 
 
-def _nearest(name: Any, known: Sequence[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    suggestion = f"Did you mean {close[0]}? " if close else ""
+def suggest(name: Any, known: Iterable[str]) -> str:
+    """Return the hint for an unknown name: the nearest that is known, and what there is."""
     names = list(known)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    suggestion = f"Did you mean {close[0]}? " if close else ""
     return f"{suggestion}There are {', '.join(names[:15])}" + (" and more." if len(names) > 15 else ".")

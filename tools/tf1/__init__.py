@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from tools.stage import Input, InvalidRequest, Output, Result, Tool, progress, write_json
 
 # TensorFlow's distribution has another name on each kind of machine; see images/tf1/requirements.in.
@@ -18,14 +20,19 @@ def generate_weights(
     classes: int,
     depth_multiplier: float = 1.0,
     seed: int = 0,
+    layers: Optional[Input] = None,
     ckpt_index: Output = "{model}.ckpt.index",
     ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
 ) -> Result:
-    """Write a checkpoint of generated weights: the same values on every machine."""
+    """Write a checkpoint of generated weights: the same values on every machine.
+
+    `layers` is the table of a network that is described by one (tools/tf1/networks/tables.py).
+    """
     from tools.tf1 import checkpoint, graphs, networks, weights
 
     prefix = checkpoint.prefix(ckpt_index, ckpt_data)
-    graph = networks.inference_graph(network, depth_multiplier, image_size, channels, classes)
+    table = layers.read_text() if layers else ""
+    graph = networks.inference_graph(network, depth_multiplier, image_size, channels, classes, table)
     shapes = graphs.variables(graph.as_graph_def())
     checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
     return Result(metadata={"variables": len(shapes), "seed": seed})
@@ -38,13 +45,18 @@ def export(
     channels: int,
     classes: int,
     depth_multiplier: float = 1.0,
+    layers: Optional[Input] = None,
     graph: Output = "{model}.inf.pb",
     signature: Output = "{model}.signature.json",
 ) -> Result:
-    """Write the inference graph (variables not frozen) and its signature."""
+    """Write the inference graph (variables not frozen) and its signature.
+
+    `layers` is the table of a network that is described by one (tools/tf1/networks/tables.py).
+    """
     from tools.tf1 import graphs, networks
 
-    built = networks.inference_graph(network, depth_multiplier, image_size, channels, classes)
+    table = layers.read_text() if layers else ""
+    built = networks.inference_graph(network, depth_multiplier, image_size, channels, classes, table)
     graph.write_bytes(built.as_graph_def().SerializeToString(deterministic=True))
     described = graphs.signature_of(built, networks.INPUTS, networks.OUTPUT, "probabilities")
     write_json(signature, described)
