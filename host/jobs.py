@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from host import results, show, toolbox, zoo
+from host import results, show, toolbox
 from host.engines import Engine
 from host.engines.choose import choose
 from host.pipeline import Forecast, Outcome, Pipeline
 from host.plan import Planner, Stage, main_job, parse_settings, prepare
 from host.run import Run
 from host.store import Entry, Store, sha256
+from host.zoo import Model
 from tools.stage import InvalidRequest, Result, write_json
 
 REPORT = "report.html"
@@ -39,20 +41,20 @@ def note(text: str) -> None:
 
 
 def plan_all(
-    models: Iterable[str], weights: str, backends: Sequence[str] | None, settings: Mapping[str, Any]
+    models: Iterable[Model], weights: str, backends: Sequence[str] | None, settings: Mapping[str, Any]
 ) -> Plan:
     """Return the plan of the main job for these models."""
     wanted = [_backend(name) for name in backends] if backends else toolbox.backends()
     return _for_each(models, weights, settings, lambda planner: main_job(planner, wanted))
 
 
-def plan_prepare(models: Iterable[str], weights: str) -> Plan:
+def plan_prepare(models: Iterable[Model], weights: str) -> Plan:
     """Return the plan that ends with the frozen graph and the reference outputs."""
     return _for_each(models, weights, {}, prepare)
 
 
 def plan_one(
-    models: Iterable[str], stage: str, weights: str, inputs: Sequence[str], sets: Sequence[str]
+    models: Iterable[Model], stage: str, weights: str, inputs: Sequence[str], sets: Sequence[str]
 ) -> Plan:
     """Return the plan of one stage and what it needs; `inputs` are the user's own files, `name=path`."""
     command = toolbox.find(stage)
@@ -66,13 +68,12 @@ def plan_one(
 
 
 def _for_each(
-    models: Iterable[str],
+    models: Iterable[Model],
     weights: str,
     settings: Mapping[str, Any],
     target: Callable[[Planner], list[Stage]],
     inputs: Sequence[str] = (),
 ) -> Plan:
-    found = [zoo.find(name) for name in dict.fromkeys(models)]  # before anything runs: a typo costs nothing
     files = [_input_file(text) for text in inputs]
 
     def plan(store: Store) -> list[Stage]:
@@ -81,9 +82,20 @@ def _for_each(
             given |= dict.fromkeys(
                 ("ckpt_index", "ckpt_data"), store.take_in(checkpoint_files(Path(weights)))
             )
-        return [stage for model in found for stage in target(Planner(model, given, settings))]
+        planners = [Planner(model, _table(model, store) | given, settings) for model in models]
+        return [stage for planner in planners for stage in target(planner)]
 
     return plan
+
+
+def _table(model: Model, store: Store) -> dict[str, Entry]:
+    """Return the file `layers` of a network that is a table, for the tool that builds it."""
+    if not model.table:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "layers.json")
+        write_json(path, model.table)
+        return {"layers": store.take_in({"layers": path})}
 
 
 def _input_file(text: str) -> tuple[str, Path]:
@@ -146,7 +158,7 @@ def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
 
 def preview(plan: Plan, options: Options) -> None:
     """Show what a plan would run and why, running nothing."""
-    store = Store(options.work.resolve())
+    store = Store(options.work.resolve(), writes=False)
     stages = plan(store)
     engine = choose(options.engine, store.work, [], pull=False, note=note)
     known = Forecast(engine, store).preview(stages)

@@ -60,14 +60,23 @@ def conv(
 
 
 def depthwise(
-    x: Any, kernel: int, stride: int, *, scope: str, activation: Activation, initializer: Any
+    x: Any,
+    kernel: int,
+    stride: int,
+    *,
+    scope: str,
+    padding: str = "SAME",
+    activation: Activation,
+    initializer: Any,
+    normalise: bool = True,
 ) -> Any:
-    """Convolve every channel with its own square kernel; then batch normalisation and the activation."""
+    """Convolve every channel with its own square kernel; then as `conv` does."""
     with tf.variable_scope(scope):
-        weights = variable("depthwise_weights", [kernel, kernel, x.shape[3], 1], initializer)
+        shape = [kernel, kernel, x.shape[3], 1]
+        weights = variable("depthwise_weights", shape, initializer or tf.glorot_uniform_initializer())
         strides = [1, stride, stride, 1]
-        x = tf.nn.depthwise_conv2d_native(x, weights, strides=strides, padding="SAME", name="depthwise")
-        x = batch_norm(x)
+        x = tf.nn.depthwise_conv2d_native(x, weights, strides=strides, padding=padding, name="depthwise")
+        x = batch_norm(x) if normalise else _bias(x)
         return activation(x) if activation else x
 
 
@@ -93,10 +102,12 @@ def separable(
         return _bias(x) if biased else x
 
 
-def fully_connected(x: Any, depth: int, *, scope: str, initializer: Any) -> Any:
-    """Multiply vectors [1, channels] with a matrix, and add a bias."""
+def dense(x: Any, depth: int, *, scope: str, activation: Activation = None, initializer: Any = None) -> Any:
+    """Multiply [1, n] with a matrix (Glorot's uniform initialiser unless given) and add a bias."""
     with tf.variable_scope(scope):
-        return _bias(tf.matmul(x, variable("weights", [x.shape[1], depth], initializer), name="MatMul"))
+        weights = variable("weights", [x.shape[1], depth], initializer or tf.glorot_uniform_initializer())
+        x = _bias(tf.matmul(x, weights, name="MatMul"))
+        return activation(x) if activation else x
 
 
 def max_pool(x: Any, kernel: int, stride: int = 2, *, scope: str, padding: str = "VALID") -> Any:
@@ -104,8 +115,8 @@ def max_pool(x: Any, kernel: int, stride: int = 2, *, scope: str, padding: str =
     return tf.nn.max_pool2d(x, kernel, stride, padding=padding, name=scope)
 
 
-def avg_pool(x: Any, kernel: int, stride: int, *, scope: str, padding: str) -> Any:
-    """Average in square windows; what padding adds does not count."""
+def avg_pool(x: Any, kernel: int, stride: int = 1, *, scope: str, padding: str = "SAME") -> Any:
+    """Average over square windows; at a border, over what of the window is inside."""
     return tf.nn.avg_pool2d(x, kernel, stride, padding=padding, name=scope)
 
 
@@ -117,6 +128,21 @@ def global_avg_pool(x: Any, *, scope: str) -> Any:
 def squeeze(x: Any, *, scope: str) -> Any:
     """Drop height and width of a [1, 1, 1, classes] map, which gives the logits [1, classes]."""
     return tf.squeeze(x, [1, 2], name=scope)
+
+
+def flatten(x: Any, *, scope: str) -> Any:
+    """Make a vector [1, H * W * C] of a map."""
+    return tf.reshape(x, [1, x.shape[1:].num_elements()], name=scope)
+
+
+def lrn(x: Any, radius: int, bias: float, alpha: float, beta: float, *, scope: str) -> Any:
+    """Divide by (bias + alpha * sum of squares over 2 * radius + 1 channels) ** beta (Krizhevsky 2012)."""
+    return tf.nn.lrn(x, radius, bias=bias, alpha=alpha, beta=beta, name=scope)
+
+
+def concat(*sources: Any, scope: str) -> Any:
+    """Put the channels of several maps, or vectors, behind one another."""
+    return tf.concat(sources, sources[0].shape.rank - 1, name=scope)
 
 
 def add(x: Any, y: Any, *, scope: str) -> Any:
