@@ -15,10 +15,11 @@ tool = Tool("tf1", packages=(*TENSORFLOW, "tf2onnx", "onnx", "numpy"))
 @tool.command()
 def generate_weights(
     network: str,
-    image_size: int,
-    channels: int,
-    classes: int,
+    image_size: int = 224,
+    channels: int = 3,
+    classes: int = 1001,
     depth_multiplier: float = 1.0,
+    sequence_length: int = 128,
     seed: int = 0,
     layers: Optional[Input] = None,
     ckpt_index: Output = "{model}.ckpt.index",
@@ -31,9 +32,16 @@ def generate_weights(
     from tools.tf1 import checkpoint, graphs, networks, weights
 
     prefix = checkpoint.prefix(ckpt_index, ckpt_data)
-    table = layers.read_text() if layers else ""
-    graph = networks.inference_graph(network, depth_multiplier, image_size, channels, classes, table)
-    shapes = graphs.variables(graph.as_graph_def())
+    built = networks.build(
+        network,
+        image_size=image_size,
+        channels=channels,
+        classes=classes,
+        depth_multiplier=depth_multiplier,
+        sequence_length=sequence_length,
+        table=layers.read_text() if layers else "",
+    )
+    shapes = graphs.variables(built.graph.as_graph_def())
     checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
     return Result(metadata={"variables": len(shapes), "seed": seed})
 
@@ -41,10 +49,11 @@ def generate_weights(
 @tool.command()
 def export(
     network: str,
-    image_size: int,
-    channels: int,
-    classes: int,
+    image_size: int = 224,
+    channels: int = 3,
+    classes: int = 1001,
     depth_multiplier: float = 1.0,
+    sequence_length: int = 128,
     layers: Optional[Input] = None,
     graph: Output = "{model}.inf.pb",
     signature: Output = "{model}.signature.json",
@@ -55,10 +64,17 @@ def export(
     """
     from tools.tf1 import graphs, networks
 
-    table = layers.read_text() if layers else ""
-    built = networks.inference_graph(network, depth_multiplier, image_size, channels, classes, table)
-    graph.write_bytes(built.as_graph_def().SerializeToString(deterministic=True))
-    described = graphs.signature_of(built, networks.INPUTS, networks.OUTPUT, "probabilities")
+    built = networks.build(
+        network,
+        image_size=image_size,
+        channels=channels,
+        classes=classes,
+        depth_multiplier=depth_multiplier,
+        sequence_length=sequence_length,
+        table=layers.read_text() if layers else "",
+    )
+    graph.write_bytes(built.graph.as_graph_def().SerializeToString(deterministic=True))
+    described = graphs.signature_of(built.graph, built.inputs, networks.OUTPUT, built.output_kind)
     write_json(signature, described)
     return Result(metadata=described)
 
