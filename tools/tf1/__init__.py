@@ -34,12 +34,12 @@ def generate_weights(
     prefix = checkpoint.prefix(ckpt_index, ckpt_data)
     built = networks.build(
         network,
-        table=layers.read_text() if layers else "",
         image_size=image_size,
         channels=channels,
         classes=classes,
         depth_multiplier=depth_multiplier,
         sequence_length=sequence_length,
+        table=layers.read_text() if layers else "",
     )
     shapes = graphs.variables(built.graph.as_graph_def())
     checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
@@ -66,12 +66,12 @@ def export(
 
     built = networks.build(
         network,
-        table=layers.read_text() if layers else "",
         image_size=image_size,
         channels=channels,
         classes=classes,
         depth_multiplier=depth_multiplier,
         sequence_length=sequence_length,
+        table=layers.read_text() if layers else "",
     )
     graph.write_bytes(built.graph.as_graph_def().SerializeToString(deterministic=True))
     described = graphs.signature_of(built.graph, built.inputs, networks.OUTPUT, built.output_kind)
