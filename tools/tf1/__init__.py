@@ -80,7 +80,7 @@ def freeze(
     if save_weights:
         import numpy as np
 
-        path = frozen.with_name(frozen.name.removesuffix(".frozen.pb") + ".weights.npz")
+        path = frozen.with_name(frozen.name.replace(".frozen.pb", ".weights.npz"))
         extra["weights"] = str(path)
         np.savez(path, **values)
     return Result(outputs=extra, metadata={"variables": len(shapes), "nodes": len(part.node)})
@@ -126,9 +126,9 @@ def flops(
     network = graphs.load(graphs.read(frozen, ends["input"], ends["output"]), frozen)
     by_node = counts.count_by_node(network)
     rows = [
-        {"name": node.name, "op": node.type, "shape": node.outputs[0].shape.as_list(), "flops": count}
+        {"name": node.name, "op": node.type, "shape": node.outputs[0].shape.as_list(), "flops": by_node[node.name]}
         for node in network.get_operations()
-        if (count := by_node.get(node.name))
+        if node.name in by_node
     ]
     macs = sum(row["flops"] for row in rows if row["op"] in counts.MULTIPLY_ADDS) // 2
     metrics = {

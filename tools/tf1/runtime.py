@@ -17,5 +17,6 @@ gc.freeze()
 gc.enable()
 
 tf.logging.set_verbosity(tf.logging.ERROR)
+tf.enable_v2_behavior()  # the default of TensorFlow 2: shapes are integers, and what is in no graph is done at once
 
 __all__ = ["tf"]
