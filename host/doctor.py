@@ -10,13 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import uv
-
 from host import docker_cli, images, machine, show
 from host.engines.choose import services
-from host.engines.venv import cache_folder
+from host.engines.venv import cache_folder, installed_python
 from host.store import Store
-from host.toolbox import tools
+from host.toolbox import builds
 from tools.stage import StageError
 
 DISK_NEEDED_GB = 6  # measured: all environments 3.5 GB, all images 4 GB, a network's artifacts below 1 GB
@@ -87,15 +85,18 @@ def _compose() -> Check:
 
 def _interpreters() -> Iterator[Check]:
     """Look for the Python that each tool's lock is made for, as the venv engine would."""
-    for version in sorted({tool.python for tool in tools().values()}):
-        argv = [uv.find_uv_bin(), "python", "find", "--no-config", "--no-python-downloads", version]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            yield Check(name=f"python {version}", state="ok", found=done.stdout.strip())
+    for version in sorted({build.python for build in builds().values()}, key=_as_numbers):
+        users = ", ".join(build.service for build in builds().values() if build.python == version)
+        if python := installed_python(version):
+            yield Check(name=f"python {version}", state="ok", found=f"{python} (for {users})")
         else:
-            mend = f"install Python {version} (Debian: apt-get install python{version}), or let uv fetch it"
-            found = f"not installed; this is {sys.version.split()[0]}"
+            mend = f"install Python {version} (Debian, pyenv or uv: uv python install {version})"
+            found = f"not installed; this is {sys.version.split()[0]}; {users} cannot run without Docker"
             yield Check(name=f"python {version}", state="absent", found=found, mend=mend)
+
+
+def _as_numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def _disk(work: Path) -> Check:

@@ -81,6 +81,4 @@ def _option(field: inspect.Parameter, kind: Any, command: Command) -> inspect.Pa
         option = typer.Option(made, help=f"The file `{field.name}`, written.")
     else:
         option = typer.Option(default)
-    return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind
-    )
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)

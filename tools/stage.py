@@ -242,12 +242,22 @@ class Tool:
     Attributes:
         packages: the distributions whose versions go into every result.
         python: the Python version that its lock file is made for (the venv engine looks for it).
+        builds: its other builds, of the same code with other packages: name -> Python version. The build
+            `legacy` of `tf1` is the service `tf1-legacy`, with the lock requirements-legacy.txt.
     """
 
-    def __init__(self, name: str, *, packages: Iterable[str] = (), python: str = "3.11") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        packages: Iterable[str] = (),
+        python: str = "3.11",
+        builds: Optional[Mapping[str, str]] = None,
+    ) -> None:
         self.name = name
         self.packages = tuple(packages)
         self.python = python
+        self.builds = dict(builds or {})
         self.commands: dict[str, Command] = {}
 
     def command(

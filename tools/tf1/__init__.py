@@ -7,7 +7,8 @@ from tools.stage import Input, InvalidRequest, Output, Result, Tool, progress, w
 # TensorFlow's distribution has another name on each kind of machine; see images/tf1/requirements.in.
 TENSORFLOW = ("tensorflow-cpu", "tensorflow-cpu-aws", "tensorflow")
 
-tool = Tool("tf1", packages=(*TENSORFLOW, "tf2onnx", "onnx", "numpy"))
+# The build `legacy` is TensorFlow 1.15: converters of its time cannot read what TensorFlow 2 writes.
+tool = Tool("tf1", packages=(*TENSORFLOW, "tf2onnx", "onnx", "numpy"), builds={"legacy": "3.7"})
 
 
 @tool.command()
@@ -129,7 +130,12 @@ def flops(
     network = graphs.open_frozen(frozen, ends)
     by_node = counts.count_by_node(network)
     rows = [
-        {"name": node.name, "op": node.type, "shape": node.outputs[0].shape.as_list(), "flops": by_node[node.name]}
+        {
+            "name": node.name,
+            "op": node.type,
+            "shape": node.outputs[0].shape.as_list(),
+            "flops": by_node[node.name],
+        }
         for node in network.get_operations()
         if node.name in by_node
     ]
