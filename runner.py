@@ -27,6 +27,7 @@ Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs
 Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
 Weights = Annotated[str, typer.Option(help="`generated`, or the prefix of a TensorFlow checkpoint.")]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
+TensorFlow = Annotated[str, typer.Option(help="2.15, or 1.15 for what cannot read graphs of newer ones.")]
 Budget = Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
 Limit = Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")]
@@ -82,6 +83,7 @@ def all_(
     model: Models,
     weights: Weights = "generated",
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -96,7 +98,13 @@ def all_(
 
     plan = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads})
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
     raise typer.Exit(jobs.carry_out(plan, options, report=True))
 
@@ -105,6 +113,7 @@ def all_(
 def prepare(
     model: Models,
     weights: Weights = "generated",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -116,7 +125,13 @@ def prepare(
     from host import jobs
 
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
     raise typer.Exit(jobs.carry_out(jobs.plan_prepare(model, weights), options))
 
@@ -132,6 +147,7 @@ def run(
         list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
     ] = None,
     weights: Weights = "generated",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -142,7 +158,9 @@ def run(
     from host import jobs
 
     plan = jobs.plan_one(model, stage, weights, inputs or [], settings or [])
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
+    )
     raise typer.Exit(jobs.carry_out(plan, options))
 
 
@@ -151,6 +169,7 @@ def plan(
     model: Models,
     weights: Weights = "generated",
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -161,7 +180,8 @@ def plan(
     from host import jobs
 
     planned = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads})
-    jobs.preview(planned, jobs.Options(work=work, engine=engine, as_json=as_json))
+    options = jobs.Options(work=work, engine=engine, as_json=as_json, tensorflow=tensorflow)
+    jobs.preview(planned, options)
 
 
 @app.command()

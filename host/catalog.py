@@ -33,7 +33,7 @@ def show_model(name: str, *, as_json: bool) -> None:
 
 
 def build_images(tools: Sequence[str], *, base: str | None, offline_base: bool) -> None:
-    """Build the images of these tools (all, if none is named)."""
+    """Build the images of these tools; if none is named, all that compose.yaml gives no profile."""
     images.build(_services(tools), _console(), base=base, offline_base=offline_base)
 
 
@@ -49,7 +49,7 @@ def push_images(tools: Sequence[str], *, registry: str) -> None:
 
 def list_images(*, as_json: bool) -> None:
     """Print every tool's image, there or not."""
-    wanted = _services([])
+    wanted = services(Path()).values()
     here = {image.tool: image for image in images.list_images(wanted)}
     if as_json:
         show.print_json([dataclasses.asdict(image) for image in here.values()])
@@ -68,7 +68,7 @@ def _services(tools: Sequence[str]) -> list[Service]:
         if tool not in known:
             message = f"there is no tool {tool!r}"
             raise InvalidRequest(message, hint=toolbox.nearest(tool, known, ", ".join(known)))
-    return [known[tool] for tool in tools or known]
+    return [known[tool] for tool in tools or known if tools or not known[tool].profiles]
 
 
 def _console() -> images.Console:

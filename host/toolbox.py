@@ -19,7 +19,7 @@ from tools.stage import Command, InvalidRequest, Tool
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Build:
-    """A way to run a tool's code: the compose service, and the lock file and Python version of its packages."""
+    """A way to run a tool's code: its compose service, its lock file, and the Python version of that."""
 
     service: str
     tool: str

@@ -1,7 +1,7 @@
 """The `venv` engine: a tool's lock file in a cached virtual environment, for machines with no Docker engine.
 
-Environments live in the user's cache folder, one per lock file: `<service>-<hash of the lock>`. They are made by
-`uv`, which takes an interpreter that is installed, or fetches one where it can.
+Environments live in the user's cache folder, one per lock file: `<service>-<hash of the lock>`. They are made
+by `uv`, of an interpreter that is installed, or that it fetches where it can.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ def installed_python(version: str) -> Path | None:
 
 
 def _patch_level(python: Path) -> int:
-    patch = re.search(r"\.(\d+)$", python.parents[1].name)
-    return int(patch[1]) if patch else -1  # a release candidate, or a variant
+    patch = python.parents[1].name.rpartition(".")[2]
+    return int(patch) if patch.isdigit() else -1  # a release candidate
 
 
 def environment(service: str, note: Note) -> Path:
@@ -209,5 +209,7 @@ def _uv(build: Build, *arguments: str) -> None:
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         message = f"the environment of {build.service} could not be made: {' '.join(lines)[:600]}"
-        hint = f"It needs Python {build.python} and a package index; see: python runner.py doctor"
+        hint = (
+            f"It needs Python {build.python} and a package index; python runner.py doctor says what is here"
+        )
         raise Unavailable(message, hint=hint)
