@@ -34,17 +34,17 @@ def show_model(name: str, *, as_json: bool) -> None:
 
 def build_images(tools: Sequence[str], *, base: str | None, offline_base: bool) -> None:
     """Build the images of these tools; if none is named, all that compose.yaml gives no profile."""
-    images.build(_services(tools), _console(), base=base, offline_base=offline_base)
+    images.build(chosen(tools), _console(), base=base, offline_base=offline_base)
 
 
 def pull_images(tools: Sequence[str], *, registry: str) -> None:
     """Take the images of these tools from a registry."""
-    images.pull(_services(tools), _console(), registry=registry)
+    images.pull(chosen(tools), _console(), registry=registry)
 
 
 def push_images(tools: Sequence[str], *, registry: str) -> None:
     """Put the images of these tools into a registry."""
-    images.push(_services(tools), _console(), registry=registry)
+    images.push(chosen(tools), _console(), registry=registry)
 
 
 def list_images(*, as_json: bool) -> None:
@@ -62,7 +62,12 @@ def list_images(*, as_json: bool) -> None:
     show.table(("tool", "image", "MB", "made"), rows)
 
 
-def _services(tools: Sequence[str]) -> list[Service]:
+def chosen(tools: Sequence[str]) -> list[Service]:
+    """Return the services of these names; if none is named, all without a profile.
+
+    Raises:
+        InvalidRequest: there is none of a name.
+    """
     known = services(Path())
     for tool in tools:
         if tool not in known:

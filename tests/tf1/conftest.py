@@ -35,8 +35,10 @@ def zoo_row(model: str) -> dict[str, Any]:
 def tf1(run_stage: RunStage) -> Run:
     """Run a tf1 command; return its outputs as paths, with `result` beside them for the curious."""
 
-    def run(command: str, model: str, inputs: dict[str, Path], **params: Any) -> dict[str, Any]:
-        folder, result = run_stage("tf1", command, inputs=inputs, params=params, model=model)
+    def run(
+        command: str, model: str, inputs: dict[str, Path], *, service: str = "tf1", **params: Any
+    ) -> dict[str, Any]:
+        folder, result = run_stage("tf1", command, inputs=inputs, params=params, model=model, service=service)
         return {"result": result, **{key: folder / name for key, name in result.outputs.items()}}
 
     return run
