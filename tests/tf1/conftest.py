@@ -21,13 +21,14 @@ NETWORKS: dict[str, Any] = json.loads(Path(__file__, "../../networks.json").reso
 def zoo_row(model: str) -> dict[str, Any]:
     """Return the parameters that the model zoo gives for a row of networks.json."""
     network, _, multiplier = model.rpartition("_")
-    scalable = multiplier.replace(".", "").isdigit()
+    scalable = "." in multiplier
+    row = {"image_size": 224, "channels": 3, "labels_offset": 0, **NETWORKS.get(model, {})}
     return {
         "network": network if scalable else model,
         "depth_multiplier": float(multiplier) if scalable else 1.0,
-        "image_size": NETWORKS.get(model, {}).get("image_size", 224),
-        "channels": 3,
-        "classes": 1001,
+        "image_size": row["image_size"],
+        "channels": row["channels"],
+        "classes": 1001 - row["labels_offset"],
     }
 
 

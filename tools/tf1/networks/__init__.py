@@ -15,7 +15,13 @@ from typing import Any, Callable
 from tools.stage import InvalidRequest
 from tools.tf1.networks import encoders
 from tools.tf1.networks.alexnet import alexnet_v2
+from tools.tf1.networks.inception_resnet_v2 import inception_resnet_v2
+from tools.tf1.networks.inception_v1 import inception_v1
+from tools.tf1.networks.inception_v2 import inception_v2
+from tools.tf1.networks.inception_v3 import inception_v3
+from tools.tf1.networks.inception_v4 import inception_v4
 from tools.tf1.networks.mobilenet import mobilenet_v1, mobilenet_v2
+from tools.tf1.networks.resnet import UNITS, resnet_v1, resnet_v2
 from tools.tf1.networks.squeezenet import squeezenet
 from tools.tf1.runtime import tf
 
@@ -43,6 +49,13 @@ NETWORKS: dict[str, Builder] = {
     "alexnet_v2": alexnet_v2,
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
+    "inception_v1": inception_v1,
+    "inception_v2": inception_v2,
+    "inception_v3": inception_v3,
+    "inception_v4": inception_v4,
+    "inception_resnet_v2": inception_resnet_v2,
+    **{f"resnet_v1_{layers}": functools.partial(resnet_v1, layers=layers) for layers in UNITS},
+    **{f"resnet_v2_{layers}": functools.partial(resnet_v2, layers=layers) for layers in UNITS},
 }
 SCALABLE = (mobilenet_v1, mobilenet_v2)
 
