@@ -30,6 +30,7 @@ Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs
 Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
 Weights = Annotated[str, typer.Option(help="`generated`, or the prefix of a TensorFlow checkpoint.")]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
+TensorFlow = Annotated[str, typer.Option(help="2.15, or 1.15 for what cannot read graphs of newer ones.")]
 Budget = Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
 Limit = Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")]
@@ -86,6 +87,7 @@ def all_(
     model_file: ModelFile = None,
     weights: Weights = "generated",
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -102,7 +104,13 @@ def all_(
         zoo.find_all(model, model_file), weights, backend, {"budget_s": budget_s, "threads": threads}
     )
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
     raise typer.Exit(jobs.carry_out(plan, options, report=True))
 
@@ -112,6 +120,7 @@ def prepare(
     model: Models,
     model_file: ModelFile = None,
     weights: Weights = "generated",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -123,7 +132,13 @@ def prepare(
     from host import jobs, zoo
 
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
     raise typer.Exit(jobs.carry_out(jobs.plan_prepare(zoo.find_all(model, model_file), weights), options))
 
@@ -140,6 +155,7 @@ def run(
         list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
     ] = None,
     weights: Weights = "generated",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -150,7 +166,9 @@ def run(
     from host import jobs, zoo
 
     plan = jobs.plan_one(zoo.find_all(model, model_file), stage, weights, inputs or [], settings or [])
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
+    )
     raise typer.Exit(jobs.carry_out(plan, options))
 
 
@@ -160,6 +178,7 @@ def plan(
     model_file: ModelFile = None,
     weights: Weights = "generated",
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -172,7 +191,8 @@ def plan(
     planned = jobs.plan_all(
         zoo.find_all(model, model_file), weights, backend, {"budget_s": budget_s, "threads": threads}
     )
-    jobs.preview(planned, jobs.Options(work=work, engine=engine, as_json=as_json))
+    options = jobs.Options(work=work, engine=engine, as_json=as_json, tensorflow=tensorflow)
+    jobs.preview(planned, options)
 
 
 @app.command()
