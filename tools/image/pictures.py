@@ -16,7 +16,9 @@ from tools.stage import InvalidRequest, progress
 
 # Those that Pillow reads by itself: for EPS, say, it starts Ghostscript on the file.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-LIMIT_PIXELS = 64_000_000  # at most 1 GB while it is decoded; cameras of 50 million pixels fit
+LIMIT_PIXELS = (
+    64_000_000  # cameras of 50 million fit; under 2 GB while it is decoded (WebP; others half of it)
+)
 EXIF_ORIENTATION = 0x0112  # tag of Exif 2.32, section 4.6.4 A
 LIMIT_BYTES = 256_000_000  # 64 million pixels of 4 bytes each, not compressed
 
@@ -123,7 +125,8 @@ def _colours(name: str, picture: Image.Image, mode: str, notes: list[str]) -> Im
     """Return the picture in `mode`, `L` or `RGB`, with 8 bits; add what that took to `notes`."""
     if picture.mode.startswith("I;16"):
         notes.append("16 bits rounded to 8")
-        picture = Image.fromarray(np.round(np.asarray(picture) / 257).astype(np.uint8))
+        rounded = np.round(np.arange(1 << 16) / 257).astype(np.uint8)
+        picture = Image.fromarray(rounded[np.asarray(picture)])
     if picture.mode in ("I", "F"):
         message = f"{name} has 32 bits a pixel, whose range is not known"
         raise InvalidRequest(message, hint="Save it with 8 or 16 bits.")

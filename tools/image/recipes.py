@@ -90,4 +90,5 @@ def _interpolate(pixels: Any, axis: int, length: int) -> Any:
     low = position.astype(int)
     high = np.minimum(low + 1, pixels.shape[axis] - 1)
     weight = (position - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-    return pixels.take(low, axis) * (1 - weight) + pixels.take(high, axis) * weight
+    first = pixels.take(low, axis)
+    return first + (pixels.take(high, axis) - first) * weight
