@@ -96,6 +96,8 @@ def for_each(
     """Return the plan of `target` for each model, with what the user gave of files, weights and pictures."""
     found = [zoo.find(name) for name in dict.fromkeys(models)]  # before anything runs: a typo costs nothing
     files = [_input_file(text) for text in inputs]
+    for model in found if images else ():
+        pictures.require_image_network(model)
 
     def plan(store: Store) -> list[Stage]:
         given = {name: store.take_in({name: path}) for name, path in files}

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
-from host import jobs, results, show, toolbox
+from host import jobs, pictures, results, show, toolbox, zoo
 from host.pipeline import Outcome
 from host.plan import Planner, Stage
 from tools.stage import InvalidRequest, WrongOutput, write_json
@@ -31,8 +31,9 @@ def plan(
     """Return the plan: the reference graph's answers and each backend's, all of them named.
 
     Raises:
-        InvalidRequest: there is no such model or backend, or the backend cannot answer.
+        InvalidRequest: there is no such model or backend, or one that cannot answer.
     """
+    pictures.require_image_network(zoo.find(model))
     wanted = [_able(jobs.backend(name)) for name in backends] if backends else _all_able()
     files = [*inputs, f"labels={labels}"] if labels else inputs
 
@@ -74,7 +75,11 @@ def _is_generated(stage: Stage) -> bool:
 
 
 def carry_out(plan: jobs.Plan, options: jobs.Options) -> int:
-    """Run the plan, show the table; return the exit code, that of a wrong output if a backend disagrees."""
+    """Run the plan, show the table; return the exit code, that of a wrong output if a backend disagrees.
+
+    Raises:
+        StageError: there is no picture to look at, which is then all that there is to say.
+    """
     ran = jobs.execute(plan, options)
     document = describe(ran.stages, ran.outcomes)
     write_json(ran.folder / FILE, document)
@@ -88,14 +93,20 @@ def carry_out(plan: jobs.Plan, options: jobs.Options) -> int:
 
 
 def describe(stages: Sequence[Stage], outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
-    """Return what the run found: the pictures, and a row for the reference and for each backend."""
-    made = {stage.command.full_name: outcomes[stage].result for stage in stages}
-    preprocessed = made["image.preprocess"]
+    """Return what the run found: the pictures, and a row for the reference and for each backend.
+
+    Raises:
+        StageError: no picture could be read.
+    """
+    made = {stage.command.full_name: outcomes[stage] for stage in stages}
+    preprocessed = made.get("image.preprocess", Outcome())
+    if preprocessed.error:
+        raise preprocessed.error
     warnings = [text for stage in stages for text in _warnings(outcomes[stage])]
     return {
         "model": stages[0].model,
         "generated_picture": "image.sample" in made,
-        "pictures": preprocessed.metadata["pictures"] if preprocessed else [],
+        "pictures": preprocessed.result.metadata["pictures"] if preprocessed.result else [],
         "warnings": list(dict.fromkeys(warnings)),
         "rows": [_row(stage, outcomes) for stage in stages if stage.command.full_name == "image.label"],
     }
@@ -130,8 +141,8 @@ def _row(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
 
 def _show(document: Mapping[str, Any]) -> None:
     """Print a table for each picture, and what one has to know to read it."""
-    pictures = document["pictures"] or [{"name": "no picture", "notes": []}]
-    for index, picture in enumerate(pictures):
+    unknown = [{"name": "inputs of your own", "notes": []}]  # --input images=FILE
+    for index, picture in enumerate(document["pictures"] or unknown):
         of = "a generated picture, " if document["generated_picture"] else ""
         notes = "".join(f"; {note}" for note in picture["notes"])
         print(f"\n{document['model']}: {of}{picture['name']}{notes}")

@@ -8,10 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from host.zoo import Model
 from tools.stage import InvalidRequest
 
 LIMIT = 200  # pictures; the gate runs each on every backend, and a calibration wants a hundred or so
 LIMIT_BYTES = 256_000_000  # of one; image.preprocess reads no more either
+
+
+def require_image_network(model: Model) -> None:
+    """Raise InvalidRequest if the network takes something else than pictures."""
+    if "image_size" not in model.params:
+        message = f"{model.name} takes no pictures: its row in the model zoo has no image_size"
+        raise InvalidRequest(message, hint="Leave the pictures out, or use an image network.")
 
 
 @contextmanager
