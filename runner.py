@@ -26,6 +26,13 @@ Models = Annotated[list[str], typer.Option("--model", help="A network of the zoo
 Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs.")]
 Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
 Weights = Annotated[str, typer.Option(help="`generated`, or the prefix of a TensorFlow checkpoint.")]
+Images = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="FOLDER|FILE", help="Your pictures, checked besides the seeded inputs."),
+]
+Inputs = Annotated[
+    list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
+]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
 Budget = Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
@@ -81,6 +88,7 @@ about.__doc__ = __doc__
 def all_(
     model: Models,
     weights: Weights = "generated",
+    images: Images = None,
     backend: Backends = None,
     engine: Engine = "auto",
     work: Work = WORK,
@@ -94,7 +102,7 @@ def all_(
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
     from host import jobs
 
-    plan = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads})
+    plan = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads}, images)
     options = jobs.Options(
         work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
     )
@@ -105,6 +113,7 @@ def all_(
 def prepare(
     model: Models,
     weights: Weights = "generated",
+    images: Images = None,
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -118,7 +127,7 @@ def prepare(
     options = jobs.Options(
         work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
     )
-    raise typer.Exit(jobs.carry_out(jobs.plan_prepare(model, weights), options))
+    raise typer.Exit(jobs.carry_out(jobs.plan_prepare(model, weights, images), options))
 
 
 @app.command()
@@ -128,9 +137,8 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the stage.")
     ] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
-    ] = None,
+    inputs: Inputs = None,
+    images: Images = None,
     weights: Weights = "generated",
     engine: Engine = "auto",
     work: Work = WORK,
@@ -141,15 +149,47 @@ def run(
     """Run one stage; what it needs is made first or taken from the store."""
     from host import jobs
 
-    plan = jobs.plan_one(model, stage, weights, inputs or [], settings or [])
+    plan = jobs.plan_one(model, stage, weights, inputs or [], settings or [], images)
     options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
     raise typer.Exit(jobs.carry_out(plan, options))
+
+
+@app.command()
+def label(
+    model: Annotated[str, typer.Option(help="A network of the zoo.")],
+    image: Annotated[
+        Path | None, typer.Argument(help="A picture, or a folder of them; a generated one if left out.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="The classes' names, one a line; ImageNet's are known.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
+    backend: Backends = None,
+    inputs: Inputs = None,
+    weights: Weights = "generated",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    threads: Threads = 0,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a picture shows, on every backend, beside what the reference graph says."""
+    from host import jobs
+    from host import label as labelling
+
+    plan = labelling.plan(
+        model, image, weights, backend, inputs or [], labels=labels, top=top, threads=threads
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    raise typer.Exit(labelling.carry_out(plan, options))
 
 
 @app.command()
 def plan(
     model: Models,
     weights: Weights = "generated",
+    images: Images = None,
     backend: Backends = None,
     engine: Engine = "auto",
     work: Work = WORK,
@@ -160,7 +200,7 @@ def plan(
     """Show what `all` would run and why, running nothing."""
     from host import jobs
 
-    planned = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads})
+    planned = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads}, images)
     jobs.preview(planned, jobs.Options(work=work, engine=engine, as_json=as_json))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from host import toolbox
@@ -39,18 +39,30 @@ class Stage:
         """Yield the stages whose outputs it reads."""
         yield from dict.fromkeys(source for source in self.inputs.values() if isinstance(source, Stage))
 
+    def ancestors(self) -> set[Stage]:
+        """Return all stages that it needs, and those that they need."""
+        return {stage for need in self.needs() for stage in (need, *need.ancestors())}
+
 
 class Planner:
     """Builds the stages for one model; a stage that two targets need is planned once.
 
     `given` are files that the user supplies instead of what a stage would make; `settings` are parameters
-    that every stage takes which has them (`budget_s`, `threads`).
+    that every stage takes which has them (`budget_s`, `threads`); `asked_for` are optional inputs that are
+    to be made instead of left out.
     """
 
-    def __init__(self, model: Model, given: Mapping[str, Entry], settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        given: Mapping[str, Entry],
+        settings: Mapping[str, Any],
+        asked_for: Collection[str] = (),
+    ) -> None:
         self._model = model
         self.given = given
         self._settings = settings
+        self._asked_for = asked_for
         self._made: dict[str, Stage] = {}
         self.stages: list[Stage] = []
 
@@ -60,17 +72,25 @@ class Planner:
             self._made[command.full_name] = self.add(command)
         return self._made[command.full_name]
 
-    def add(self, command: Command, params: Mapping[str, Any] | None = None) -> Stage:
+    def add(
+        self,
+        command: Command,
+        params: Mapping[str, Any] | None = None,
+        sources: Mapping[str, Stage] | None = None,
+    ) -> Stage:
         """Plan `command` with `params`, after all that it needs.
+
+        `sources` are the stages to take an artifact from that several make.
 
         Raises:
             InvalidRequest: a parameter is unknown or missing, or nothing makes an input.
         """
+        given: dict[str, Stage | Entry] = {**self.given, **(sources or {})}
         inputs: dict[str, Stage | Entry] = {}
         for artifact in command.inputs:
-            if artifact in self.given:
-                inputs[artifact] = self.given[artifact]
-            elif artifact not in command.optional:
+            if artifact in given:
+                inputs[artifact] = given[artifact]
+            elif artifact not in command.optional or artifact in self._asked_for:
                 inputs[artifact] = self.want(toolbox.producer(artifact))
         stage = Stage(
             model=self._model.name,

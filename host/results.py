@@ -74,8 +74,17 @@ def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, fold
         "energy": None,
         "artifacts": _artifacts(stage, outcomes, folder),
         "versions": dict(result.versions) if result else {},
-        "metadata": metadata,
+        "metadata": {**metadata, **_reference(stage, outcomes)},
     }
+
+
+def _reference(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
+    """What the outputs were compared on: how many seeded inputs, how many pictures of the user's own."""
+    source = stage.inputs.get("reference")
+    made = outcomes[source].result if isinstance(source, Stage) else None
+    if made is None:
+        return {}
+    return {"reference_inputs": {key: made.metadata[f"n_{key}"] for key in ("seeded", "images")}}
 
 
 def _latency(metrics: Mapping[str, float]) -> dict[str, float]:

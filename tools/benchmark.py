@@ -1,30 +1,27 @@
-"""What the benchmarks of all runtimes share: load, first inference, gate, timing, and the check after it.
+"""What all runtimes share: load, first inference, gate, timing, and the check after it; or inference alone.
 
-A runtime supplies a `Session`; `run` does the rest and makes the result that the host expects.
+A runtime supplies a `Session`; `run` and `write_answers` do the rest and make the result for the host.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import platform
 import re
 import time
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
-from tools import gate, measure
+from tools import arrays, gate, measure
 from tools.stage import InvalidRequest, Result, StageError, WrongOutput, progress
 
 if TYPE_CHECKING:
     import numpy as np
 
-    Inputs = Mapping[str, np.ndarray]
-
-INPUTS = "inputs/"  # before an input's name in a reference file
+    from tools.arrays import Inputs
 
 
 class Session(Protocol):
@@ -54,14 +51,19 @@ class Target:
 
     Attributes:
         threads: CPU threads of the runtime; 0 = all CPUs that this process may use.
-        budget_s: time for warm-up and rounds.
+        budget_s: time for warm-up and rounds; unused without a measurement.
     """
 
     runtime: str
     device: str
     precision: str
     threads: int
-    budget_s: float
+    budget_s: float = 10.0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells its records from those of other targets."""
+        return {"runtime": self.runtime, "device": self.device, "precision": self.precision}
 
     @property
     def cpu_threads(self) -> int:
@@ -86,18 +88,39 @@ def run(load: Callable[[], Session], target: Target, reference: Path, samples: P
         WrongOutput: the gate failed, before the timing or after it; nothing is written.
         InvalidRequest: a file or a parameter is not what it should be.
     """
-    identity = {key: getattr(target, key) for key in ("runtime", "device", "precision")}
+    with _said_of(target):
+        return _run(load, target, reference, samples)
+
+
+def write_answers(load: Callable[[], Session], target: Target, images: Path, answers: Path) -> Result:
+    """Load the network and write its `answers` to all inputs of the file `images`, unchecked.
+
+    Raises:
+        InvalidRequest: a file or a parameter is not what it should be.
+    """
+    import numpy as np
+
+    with _said_of(target):
+        inputs = arrays.read_inputs(images)
+        progress(0.0, f"loading on {target.device}")
+        session = load()
+        outputs = infer_all(session, inputs)
+        np.savez(answers, outputs=outputs)
+    return Result(metrics={"n_inputs": len(outputs)}, metadata={**target.identity, **session.metadata})
+
+
+@contextlib.contextmanager
+def _said_of(target: Target) -> Iterator[None]:
+    """Check the target, and name it in every error."""
     try:
         target.check()
-        return _run(load, target, reference, samples, identity)
+        yield
     except StageError as error:
-        error.metadata = {**identity, **error.metadata}
+        error.metadata = {**target.identity, **error.metadata}
         raise
 
 
-def _run(
-    load: Callable[[], Session], target: Target, reference: Path, samples: Path, identity: dict[str, Any]
-) -> Result:
+def _run(load: Callable[[], Session], target: Target, reference: Path, samples: Path) -> Result:
     inputs, expected = read_reference(reference)
     progress(0.0, f"loading on {target.device}")
     session, load_ms = _timed_ms(load)
@@ -106,7 +129,7 @@ def _run(
 
     progress(0.1, f"checking {len(expected)} outputs")
     limits = gate.limits(expected, target.precision)
-    metadata = {**identity, **session.metadata, "tolerance": limits}
+    metadata = {**target.identity, **session.metadata, "tolerance": limits}
     answers = infer_all(session, inputs)
     try:
         correctness = gate.check(answers, expected, target.precision)
@@ -195,24 +218,14 @@ def read_reference(path: Path) -> tuple[Inputs, np.ndarray]:
     """
     import numpy as np
 
-    try:
-        with path.open("rb") as file, np.load(file) as data:
-            names = [name for name in data.files if name.startswith(INPUTS)]
-            inputs = {name[len(INPUTS) :]: data[name] for name in names}
-            outputs = data["outputs"]
-            lengths = {len(values) for values in (*inputs.values(), outputs)}
-    except (
-        *(OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error),
-        *(TypeError, AttributeError),  # an array alone, which is no context manager
-    ) as error:
-        message = f"{path.name} is not a reference of inputs and outputs, or it is cut off: {error}"
-        raise InvalidRequest(message, hint="Make it again with tf1.reference.") from error
-    if not inputs or len(lengths) != 1 or 0 in lengths:
-        counts = ", ".join(
-            f"{len(values)} of {name}" for name, values in {**inputs, "outputs": outputs}.items()
-        )
-        message = f"{path.name} does not hold as many inputs as outputs: {counts}"
-        raise InvalidRequest(message, hint="Make it again with tf1.reference.")
+    hint = "Make it again with tf1.reference."
+    found = arrays.read(path, "a reference of inputs and outputs", hint)
+    inputs, outputs = arrays.inputs_of(found), found.get("outputs")
+    lengths = {array.shape[:1] for array in (*inputs.values(), outputs) if array is not None}
+    if outputs is None or not inputs or len(lengths) != 1 or lengths & {(), (0,)}:
+        counts = ", ".join(f"{name} {list(array.shape)}" for name, array in found.items())
+        message = f"{path.name} does not hold as many inputs as outputs: {counts or 'nothing'}"
+        raise InvalidRequest(message, hint=hint)
     return inputs, outputs.astype(np.float32)
 
 

@@ -7,9 +7,9 @@ import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
-from tools.benchmark import Target, cpu_name, run
+from tools.benchmark import Target, cpu_name, run, write_answers
 from tools.stage import (
     Input,
     InvalidRequest,
@@ -80,11 +80,22 @@ def benchmark(
     """Check the network against the reference, then measure its single-stream latency at batch 1."""
     import onnxruntime  # noqa: F401 - so that load_ms is the network's alone
 
-    if device != "CPU":
-        message = f"ONNX Runtime has no device {device!r} here"
-        raise InvalidRequest(message, hint="Its package of this tool runs on CPU only.")
     target = Target("onnxruntime", device, precision, threads, budget_s)
-    return run(lambda: OnnxSession(onnx, target.cpu_threads), target, reference, samples)
+    return run(_loader(onnx, target), target, reference, samples)
+
+
+@tool.command()
+def infer(
+    onnx: Input,
+    images: Input,
+    answers: Output = "{model}.onnx-answers.npz",
+    device: str = "CPU",
+    threads: int = 0,
+    precision: str = "fp32",
+) -> Result:
+    """Run the network on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
+    target = Target("onnxruntime", device, precision, threads)
+    return write_answers(_loader(onnx, target), target, images, answers)
 
 
 @tool.command()
@@ -112,6 +123,18 @@ def info(onnx: Input, table: Output = "{model}.nodes.json") -> Result:
     }
     parameters = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     return Result(metrics={"nodes": len(nodes), "parameters": parameters}, metadata=metadata)
+
+
+def _loader(onnx: Path, target: Target) -> Callable[[], OnnxSession]:
+    """Return what loads the network.
+
+    Raises:
+        InvalidRequest: there is no such device.
+    """
+    if target.device != "CPU":
+        message = f"ONNX Runtime has no device {target.device!r} here"
+        raise InvalidRequest(message, hint="Its package of this tool runs on CPU only.")
+    return lambda: OnnxSession(onnx, target.cpu_threads)
 
 
 def _buffer(wanted: Any) -> np.ndarray:

@@ -7,9 +7,9 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
-from tools.benchmark import Target, run
+from tools.benchmark import Target, run, write_answers
 from tools.stage import DeviceNotFound, Input, InvalidRequest, Output, Result, StageError, Tool, Unsupported
 
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ HINTS = {
 }
 # What the plugin computes in. Without it a CPU with AVX512-BF16 or AMX takes bf16 for a network of fp32.
 ARITHMETIC = {"fp32": "f32", "fp16": "f16"}
+
+DEVICES = (
+    {"device": "CPU"},
+    {"device": "GPU", "precision": "fp16"},
+    {"device": "NPU", "precision": "fp16"},
+)
 
 
 class OpenvinoSession:
@@ -100,14 +106,7 @@ def convert(
     return Result(metadata={"precision": precision, "operations": len(network.get_ops())})
 
 
-@tool.command(
-    measures=True,
-    variants=(
-        {"device": "CPU"},
-        {"device": "GPU", "precision": "fp16"},
-        {"device": "NPU", "precision": "fp16"},
-    ),
-)
+@tool.command(measures=True, variants=DEVICES)
 def benchmark(
     xml: Input,
     bin: Input,  # noqa: A002 - the name of the artifact
@@ -122,9 +121,27 @@ def benchmark(
     import openvino  # noqa: F401 - so that load_ms is the network's alone
 
     target = Target("openvino", device, precision, threads, budget_s)
-    return run(
-        lambda: OpenvinoSession(xml, bin, device, precision, target.cpu_threads), target, reference, samples
-    )
+    return run(_loader(xml, bin, target), target, reference, samples)
+
+
+@tool.command(variants=DEVICES)
+def infer(
+    xml: Input,
+    bin: Input,  # noqa: A002 - the name of the artifact
+    images: Input,
+    answers: Output = "{model}.openvino-answers.npz",
+    device: str = "CPU",
+    threads: int = 0,
+    precision: str = "fp32",
+) -> Result:
+    """Run the network on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
+    target = Target("openvino", device, precision, threads)
+    return write_answers(_loader(xml, bin, target), target, images, answers)
+
+
+def _loader(xml: Path, weights: Path, target: Target) -> Callable[[], OpenvinoSession]:
+    """Return what loads the network."""
+    return lambda: OpenvinoSession(xml, weights, target.device, target.precision, target.cpu_threads)
 
 
 @tool.command(cached=False)

@@ -6,9 +6,9 @@ import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
-from tools.benchmark import Target, cpu_name, run
+from tools.benchmark import Target, cpu_name, run, write_answers
 from tools.stage import Input, InvalidRequest, Output, Result, Tool, Unsupported, first_line
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 tool = Tool("tflite", packages=("tflite-runtime", "ai-edge-litert", "numpy"))
 
 INTERPRETERS = {"tflite": "tflite_runtime.interpreter", "litert": "ai_edge_litert.interpreter"}
+RUNTIMES = tuple({"runtime": runtime} for runtime in INTERPRETERS)
 IDENTIFIER = b"TFL3"  # the file_identifier of TensorFlow Lite's schema.fbs, at byte 4 as FlatBuffers put it
 
 
@@ -59,7 +60,7 @@ class TfliteSession:
         return [op["op_name"] for op in self._interpreter._get_ops_details()].count("DELEGATE")
 
 
-@tool.command(measures=True, variants=({"runtime": "tflite"}, {"runtime": "litert"}))
+@tool.command(measures=True, variants=RUNTIMES)
 def benchmark(
     tflite: Input,
     reference: Input,
@@ -71,14 +72,38 @@ def benchmark(
     precision: str = "fp32",
 ) -> Result:
     """Check the network against the reference, then measure its single-stream latency at batch 1."""
-    if runtime not in INTERPRETERS or device != "CPU":
-        message = f"there is no runtime {runtime!r} on device {device!r}"
-        raise InvalidRequest(message, hint=f"Runtimes: {', '.join(INTERPRETERS)}, on CPU.")
-    importlib.import_module(INTERPRETERS[runtime])  # so that load_ms is the network's alone
-    if runtime == "tflite":
-        _verify(tflite)
     target = Target(runtime, device, precision, threads, budget_s)
-    return run(lambda: TfliteSession(tflite, runtime, target.cpu_threads), target, reference, samples)
+    return run(_loader(tflite, target), target, reference, samples)
+
+
+@tool.command(variants=RUNTIMES)
+def infer(
+    tflite: Input,
+    images: Input,
+    answers: Output = "{model}.tflite-answers.npz",
+    runtime: str = "tflite",
+    device: str = "CPU",
+    threads: int = 0,
+    precision: str = "fp32",
+) -> Result:
+    """Run the network on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
+    target = Target(runtime, device, precision, threads)
+    return write_answers(_loader(tflite, target), target, images, answers)
+
+
+def _loader(tflite: Path, target: Target) -> Callable[[], TfliteSession]:
+    """Return what loads the network; the runtime is imported before, so that load_ms is the network's alone.
+
+    Raises:
+        InvalidRequest: there is no such runtime or device, or the file is no network.
+    """
+    if target.runtime not in INTERPRETERS or target.device != "CPU":
+        message = f"there is no runtime {target.runtime!r} on device {target.device!r}"
+        raise InvalidRequest(message, hint=f"Runtimes: {', '.join(INTERPRETERS)}, on CPU.")
+    importlib.import_module(INTERPRETERS[target.runtime])
+    if target.runtime == "tflite":
+        _verify(tflite)
+    return lambda: TfliteSession(tflite, target.runtime, target.cpu_threads)
 
 
 def _verify(path: Path) -> None:

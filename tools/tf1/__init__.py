@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from tools.stage import Input, InvalidRequest, Output, Result, Tool, progress, write_json
 
 # TensorFlow's distribution has another name on each kind of machine; see images/tf1/requirements.in.
@@ -106,13 +108,15 @@ def freeze(
 def reference(
     frozen: Input,
     signature: Input,
+    images: Optional[Input] = None,
     n_inputs: int = 8,
     seed: int = 0,
     reference: Output = "{model}.reference.npz",
 ) -> Result:
     """Write seeded inputs, [n, H, W, C] for images, and the outputs [n, ...] that TensorFlow gives for them.
 
-    The file holds the arrays `inputs/<name>`, one for each input of the network, and `outputs`.
+    The file holds the arrays `inputs/<name>`, one for each input of the network, and `outputs`. The inputs
+    of the file `images`, the user's own, come after the seeded ones.
     """
     import numpy as np
 
@@ -124,10 +128,33 @@ def reference(
     ends = graphs.read_signature(signature)
     network = graphs.open_frozen(frozen, ends)
     inputs = references.inputs(n_inputs, seed, ends)
+    if images:
+        inputs = references.append(inputs, references.read(images, ends))
     outputs = references.outputs(network, ends, inputs)
+    references.require_response(outputs)
     np.savez(reference, outputs=outputs, **{f"inputs/{name}": values for name, values in inputs.items()})
     metrics, metadata = references.describe(outputs)
-    return Result(metrics=metrics, metadata={**metadata, "seed": seed})
+    counts = {"n_seeded": n_inputs, "n_images": len(outputs) - n_inputs}
+    return Result(metrics=metrics, metadata={**metadata, **counts, "seed": seed})
+
+
+@tool.command()
+def infer(
+    frozen: Input,
+    signature: Input,
+    images: Input,
+    expected: Output = "{model}.expected.npz",
+) -> Result:
+    """Run the frozen graph on inputs (`inputs/<name>`); write what backends should answer (`outputs`)."""
+    import numpy as np
+
+    from tools.tf1 import graphs, references
+
+    ends = graphs.read_signature(signature)
+    network = graphs.open_frozen(frozen, ends)
+    outputs = references.outputs(network, ends, references.read(images, ends))
+    np.savez(expected, outputs=outputs)
+    return Result(metrics={"n_inputs": len(outputs)}, metadata={"runtime": "tensorflow"})
 
 
 @tool.command()
