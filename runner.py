@@ -34,6 +34,14 @@ Inputs = Annotated[
     list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
 ]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--precision",
+        help="fp32, fp16, int8-dynamic or int8, for every backend; may be repeated. "
+        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU.",
+    ),
+]
 Budget = Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
 Limit = Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")]
@@ -90,6 +98,7 @@ def all_(
     weights: Weights = "generated",
     images: Images = None,
     backend: Backends = None,
+    precision: Precisions = None,
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -102,7 +111,8 @@ def all_(
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
     from host import jobs
 
-    plan = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads}, images)
+    settings = {"budget_s": budget_s, "threads": threads}
+    plan = jobs.plan_all(model, weights, backend, settings, images, precision or [])
     options = jobs.Options(
         work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
     )
@@ -191,6 +201,7 @@ def plan(
     weights: Weights = "generated",
     images: Images = None,
     backend: Backends = None,
+    precision: Precisions = None,
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -200,7 +211,8 @@ def plan(
     """Show what `all` would run and why, running nothing."""
     from host import jobs
 
-    planned = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads}, images)
+    settings = {"budget_s": budget_s, "threads": threads}
+    planned = jobs.plan_all(model, weights, backend, settings, images, precision or [])
     jobs.preview(planned, jobs.Options(work=work, engine=engine, as_json=as_json))
 
 
