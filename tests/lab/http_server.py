@@ -32,12 +32,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.give(content)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - http.server's name
 
     def give(
-        self, content: bytes, *, ranges: bool = True, length: int | None = None, stop: Any = None
+        self, content: bytes, *, ranges: bool = True, length: int | None = None, stop: int | None = None
     ) -> None:
-        """Send the content, or the part that is asked for; `length` is what is claimed, `stop` what is sent."""
+        """Send the content, or the part that is asked for; `length` is claimed, up to `stop` is sent."""
         asked = self.headers.get("Range", "") if ranges and self.headers.get("If-Range") == ETAG else ""
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         if start and start >= len(content):
