@@ -42,13 +42,13 @@ for name, version, saved in (
         saver.save(session, str(folder / f"{name}.ckpt"), write_meta_graph=False)
 """
 
-Trained = Callable[[str], dict[str, Path]]
+Inputs = Callable[[str], dict[str, Path]]
 
 
 @pytest.fixture(scope="module")
 def trained(
     prepared: Prepared, tool_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Trained:
+) -> Inputs:
     """Return the inputs of import-weights by the name of a checkpoint above."""
     folder = tmp_path_factory.mktemp("trained")
     argv = [tool_python("tf1"), "-c", TRAINED, prepared(MODEL)["weights"], folder]
@@ -64,6 +64,15 @@ def trained(
     return inputs
 
 
+GRAPH = ("graph", "signature")
+
+
+@pytest.fixture(scope="module")
+def network(prepared: Prepared) -> Inputs:
+    """Return the other inputs of import-weights: what the network is."""
+    return lambda model: pick(prepared(model), GRAPH)
+
+
 def frozen_weights(tf1: Run, prepared: Prepared, made: dict[str, Path]) -> dict[str, np.ndarray]:
     inputs = {**pick(prepared(MODEL), FREEZE), **pick(made, ("ckpt_index", "ckpt_data"))}
     with np.load(tf1("freeze", MODEL, inputs, save_weights=True)["weights"]) as weights:
@@ -73,9 +82,9 @@ def frozen_weights(tf1: Run, prepared: Prepared, made: dict[str, Path]) -> dict[
 @pytest.mark.parametrize("form", ["v1", "v2"])
 @pytest.mark.parametrize("moving_averages", [True, False])
 def test_weights_arrive(
-    tf1: Run, prepared: Prepared, trained: Trained, form: str, moving_averages: bool
+    tf1: Run, prepared: Prepared, trained: Inputs, network: Inputs, form: str, moving_averages: bool
 ) -> None:
-    made = tf1("import-weights", MODEL, trained(form), **zoo_row(MODEL), moving_averages=moving_averages)
+    made = tf1("import-weights", MODEL, network(MODEL) | trained(form), moving_averages=moving_averages)
     found = frozen_weights(tf1, prepared, made)
     with np.load(prepared(MODEL)["weights"]) as original:
         for name in original.files:
@@ -91,55 +100,61 @@ def test_weights_arrive(
     assert made["ckpt_data"].stat().st_size < 4 * sum(value.size for value in found.values()) + 10_000
 
 
-def test_moments_are_taken_as_they_are(tf1: Run, prepared: Prepared, trained: Trained) -> None:
-    made = tf1("import-weights", MODEL, trained("averaged_moments"), **zoo_row(MODEL))
+def test_moments_are_taken_as_they_are(
+    tf1: Run, prepared: Prepared, trained: Inputs, network: Inputs
+) -> None:
+    made = tf1("import-weights", MODEL, network(MODEL) | trained("averaged_moments"))
     found = frozen_weights(tf1, prepared, made)
     name = "MobilenetV1/Conv2d_0/BatchNorm/moving_mean"
     with np.load(prepared(MODEL)["weights"]) as original:
         assert np.array_equal(found[name], original[name])
 
 
-def test_a_generated_checkpoint_is_imported_as_it_is(tf1: Run, prepared: Prepared, trained: Trained) -> None:
-    made = tf1("import-weights", MODEL, trained("plain"), **zoo_row(MODEL))
+def test_a_generated_checkpoint_is_imported_as_it_is(
+    tf1: Run, prepared: Prepared, trained: Inputs, network: Inputs
+) -> None:
+    made = tf1("import-weights", MODEL, network(MODEL) | trained("plain"))
     assert made["ckpt_data"].read_bytes() == prepared(MODEL)["ckpt_data"].read_bytes()
     assert made["result"].metadata["left_out"] == 0
 
 
 @pytest.mark.parametrize("form", ["v1", "v2"])
-def test_another_network(tf1: Run, trained: Trained, form: str) -> None:
+def test_another_network(tf1: Run, trained: Inputs, network: Inputs, form: str) -> None:
     with pytest.raises(InvalidRequest) as error:
-        tf1("import-weights", "squeezenet", trained(form), **zoo_row("squeezenet"))
+        tf1("import-weights", "squeezenet", network("squeezenet") | trained(form))
     said = str(error.value)
     assert "is a checkpoint of another network: it lacks 52 of 52 variables: " in said
     assert said.count("SqueezeNet/") == 5  # the first five
     assert said.count("MobilenetV1/") == 5
 
 
-def test_a_variable_that_is_missing(tf1: Run, trained: Trained) -> None:
-    with pytest.raises(
-        InvalidRequest, match="lacks 1 of 137 variables: MobilenetV1/Conv2d_0/weights; it has"
-    ):
-        tf1("import-weights", MODEL, trained("lacking"), **zoo_row(MODEL))
+def test_a_variable_that_is_missing(tf1: Run, trained: Inputs, network: Inputs) -> None:
+    said = "lacks 1 of 137 variables: MobilenetV1/Conv2d_0/weights; it has"
+    with pytest.raises(InvalidRequest, match=said):
+        tf1("import-weights", MODEL, network(MODEL) | trained("lacking"))
 
 
-def test_other_shapes(tf1: Run, trained: Trained) -> None:
+def test_other_shapes(tf1: Run, trained: Inputs, network: Inputs) -> None:
+    exported = tf1("export", MODEL, {}, **{**zoo_row(MODEL), "classes": 1000})
     with pytest.raises(InvalidRequest, match=r"2 variables of other shapes: .* in the graph") as error:
-        tf1("import-weights", MODEL, trained("v1"), **{**zoo_row(MODEL), "classes": 1000})
+        tf1("import-weights", MODEL, pick(exported, GRAPH) | trained("v1"))
     assert "classes is often 1000" in error.value.hint
 
 
 @pytest.mark.parametrize("keep", [0, 0.5, 0.99])
 @pytest.mark.parametrize("form", ["v1", "v2"])
-def test_a_truncated_checkpoint(tf1: Run, trained: Trained, tmp_path: Path, form: str, keep: float) -> None:
+def test_a_truncated_checkpoint(
+    tf1: Run, trained: Inputs, network: Inputs, tmp_path: Path, form: str, keep: float
+) -> None:
     inputs = {key: Path(shutil.copy(path, tmp_path)) for key, path in trained(form).items()}
     victim = list(inputs.values())[-1]
     victim.write_bytes(victim.read_bytes()[: int(victim.stat().st_size * keep)])
     with pytest.raises(InvalidRequest, match="damaged or truncated"):
-        tf1("import-weights", MODEL, inputs, **zoo_row(MODEL))
+        tf1("import-weights", MODEL, network(MODEL) | inputs)
 
 
-def test_something_else(tf1: Run, tmp_path: Path) -> None:
+def test_something_else(tf1: Run, network: Inputs, tmp_path: Path) -> None:
     page = tmp_path / "trained.ckpt"
     page.write_text(json.dumps({"not": "a checkpoint"}) * 1000)
     with pytest.raises(InvalidRequest, match="damaged or truncated"):
-        tf1("import-weights", MODEL, {"checkpoint": page}, **zoo_row(MODEL))
+        tf1("import-weights", MODEL, network(MODEL) | {"checkpoint": page})
