@@ -25,7 +25,7 @@ app.add_typer(models_app, name="models")
 Models = Annotated[list[str], typer.Option("--model", help="A network of the zoo; may be repeated.")]
 Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs.")]
 Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
-Weights = Annotated[str, typer.Option(help="`generated`, or the prefix of a TensorFlow checkpoint.")]
+Weights = Annotated[str, typer.Option(help="auto, published, generated, or a checkpoint of yours.")]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
 Budget = Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
@@ -80,7 +80,7 @@ about.__doc__ = __doc__
 @app.command("all")
 def all_(
     model: Models,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     backend: Backends = None,
     engine: Engine = "auto",
     work: Work = WORK,
@@ -104,7 +104,7 @@ def all_(
 @app.command()
 def prepare(
     model: Models,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -131,7 +131,7 @@ def run(
     inputs: Annotated[
         list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
     ] = None,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -147,9 +147,25 @@ def run(
 
 
 @app.command()
+def fetch(
+    model: Annotated[list[str] | None, typer.Argument(help="Networks of the zoo.")] = None,
+    all_models: Annotated[bool, typer.Option("--all", help="All that are published.")] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust-on-first-use", help="Take a file of no known checksum, and record its own."),
+    ] = False,
+    work: Work = WORK,
+) -> None:
+    """Fetch published checkpoints: verified, resumed where a try broke off, ready for --weights."""
+    from host import catalog
+
+    raise typer.Exit(catalog.fetch_models(model or [], work, all_models=all_models, trust=trust))
+
+
+@app.command()
 def plan(
     model: Models,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     backend: Backends = None,
     engine: Engine = "auto",
     work: Work = WORK,
@@ -194,11 +210,12 @@ def clean(
     store: Annotated[bool, typer.Option("--store", help="All of the store.")] = False,
     runs: Annotated[bool, typer.Option("--runs", help="All runs.")] = False,
     environments: Annotated[bool, typer.Option("--environments", help="The venv engine's cache.")] = False,
+    downloads: Annotated[bool, typer.Option("--downloads", help="All fetched checkpoints.")] = False,
 ) -> None:
     """Remove what killed runs left, and what is named; without a name, show what takes how much room."""
     from host import clean
 
-    clean.clean(work, keys=key or [], store=store, runs=runs, environments=environments)
+    clean.clean(work, keys=key or [], store=store, runs=runs, environments=environments, downloads=downloads)
 
 
 @models_app.command("list")
@@ -210,11 +227,11 @@ def models_list(as_json: Json = False) -> None:
 
 
 @models_app.command("show")
-def models_show(name: str, as_json: Json = False) -> None:
-    """Show what is known of one network."""
+def models_show(name: str, work: Work = WORK, as_json: Json = False) -> None:
+    """Show what is known of one network, and whether its published checkpoint is here."""
     from host import catalog
 
-    catalog.show_model(name, as_json=as_json)
+    catalog.show_model(name, work, as_json=as_json)
 
 
 @images_app.command("build")

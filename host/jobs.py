@@ -15,10 +15,11 @@ from host.pipeline import Forecast, Outcome, Pipeline
 from host.plan import Planner, Stage, main_job, parse_settings, prepare
 from host.run import Run
 from host.store import Entry, Store, sha256
+from host.weights import Chooser, Weights
 from tools.stage import InvalidRequest, Result, write_json
 
 REPORT = "report.html"
-Plan = Callable[[Store], list[Stage]]
+Plan = Callable[[Store, bool], list[Stage]]  # the bool: to be run, so weights may be fetched
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,15 +76,29 @@ def _for_each(
     found = [zoo.find(name) for name in dict.fromkeys(models)]  # before anything runs: a typo costs nothing
     files = [_input_file(text) for text in inputs]
 
-    def plan(store: Store) -> list[Stage]:
+    def plan(store: Store, to_run: bool) -> list[Stage]:
         given = {name: store.take_in({name: path}) for name, path in files}
-        if weights != "generated":
-            given |= dict.fromkeys(
-                ("ckpt_index", "ckpt_data"), store.take_in(checkpoint_files(Path(weights)))
-            )
-        return [stage for model in found for stage in target(Planner(model, given, settings))]
+        chooser = Chooser(weights, store.work, note, may_fetch=to_run)
+        stages = []
+        for model in found:
+            planned = target(Planner(model, given, settings))
+            if any(
+                isinstance(stage.inputs.get("ckpt_data"), Stage) for stage in planned
+            ):  # else none are read
+                chosen = chooser.choose(model.name)
+                files_of = _checkpoint(chosen, store)
+                planned = target(Planner(model, {**files_of, **given}, settings, chosen))
+            stages += planned
+        return stages
 
     return plan
+
+
+def _checkpoint(weights: Weights, store: Store) -> dict[str, Entry | None]:
+    """Return the import stage's files: None for one that a run would fetch first."""
+    if weights.pending:
+        return {"checkpoint": None}
+    return dict.fromkeys(weights.files, store.take_in(weights.files)) if weights.files else {}
 
 
 def _input_file(text: str) -> tuple[str, Path]:
@@ -92,23 +107,6 @@ def _input_file(text: str) -> tuple[str, Path]:
         message = f"--input {text} does not say which artifact that is"
         raise InvalidRequest(message, hint="The form is --input name=path, e.g. --input tflite=my.tflite")
     return name, Path(path)
-
-
-def checkpoint_files(prefix: Path) -> dict[str, Path]:
-    """Return the two files of a TensorFlow checkpoint (V2 format, one shard) by artifact name.
-
-    Raises:
-        InvalidRequest: there is no such checkpoint, or it has more than one shard.
-    """
-    prefix = prefix.with_name(prefix.name.removesuffix(".index"))
-    index = prefix.with_name(prefix.name + ".index")
-    shards = sorted(prefix.parent.glob(prefix.name + ".data-*"))
-    if not index.exists() or len(shards) != 1:
-        message = (
-            f"{prefix} is not the prefix of a checkpoint ({prefix.name}.index and one {prefix.name}.data-*)"
-        )
-        raise InvalidRequest(message, hint="Name the part before .index, e.g. --weights model.ckpt")
-    return {"ckpt_index": index, "ckpt_data": shards[0]}
 
 
 def _backend(name: str) -> str:
@@ -125,7 +123,7 @@ def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
 
     store = Store(options.work.resolve())
     with store.locked():
-        stages = plan(store)
+        stages = plan(store, True)
         engine = _engine(stages, store, options, report=report)
         run = Run(store.work)
         with show_progress(stages) as listener:
@@ -147,7 +145,7 @@ def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
 def preview(plan: Plan, options: Options) -> None:
     """Show what a plan would run and why, running nothing."""
     store = Store(options.work.resolve())
-    stages = plan(store)
+    stages = plan(store, False)
     engine = choose(options.engine, store.work, [], pull=False, note=note)
     known = Forecast(engine, store).preview(stages)
     show.plan(stages, known, engine, as_json=options.as_json)

@@ -9,20 +9,26 @@ from typing import Any
 
 from host import toolbox
 from host.store import Entry
+from host.weights import GENERATED, Weights
 from host.zoo import Model
 from tools.stage import Command, InvalidRequest
 
-PREPARE = ("tf1.generate-weights", "tf1.export", "tf1.freeze", "tf1.reference")
+PREPARE = ("ckpt_index", "graph", "frozen", "reference")
+IMPORT = "tf1.import-weights"  # makes what tf1.generate-weights makes, from a trained checkpoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
-    """One command for one model; each input is what another stage makes, or a file that the user gave."""
+    """One command for one model; each input is what another stage makes, or a file that the user gave.
+
+    `weights` says which the model's are, and why; None where a plan does without them.
+    """
 
     model: str
     command: Command
     params: Mapping[str, Any]
     inputs: Mapping[str, Stage | Entry]
+    weights: Weights | None = None
 
     @property
     def name(self) -> str:
@@ -44,15 +50,30 @@ class Planner:
     """Builds the stages for one model; a stage that two targets need is planned once.
 
     `given` are files that the user supplies instead of what a stage would make; `settings` are parameters
-    that every stage takes which has them (`budget_s`, `threads`).
+    that every stage takes which has them (`budget_s`, `threads`). With `weights` that are not generated the
+    import of their checkpoint takes the place of the stage that generates one. A given file that is None is
+    one that a run would bring here first; such a plan is for looking at.
     """
 
-    def __init__(self, model: Model, given: Mapping[str, Entry], settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        given: Mapping[str, Entry | None],
+        settings: Mapping[str, Any],
+        weights: Weights | None = None,
+    ) -> None:
         self._model = model
         self.given = given
         self._settings = settings
+        self._weights = weights
         self._made: dict[str, Stage] = {}
         self.stages: list[Stage] = []
+
+    def maker(self, artifact: str) -> Command:
+        """Return the command that makes `artifact` for this model."""
+        replacement = toolbox.find(IMPORT)
+        trained = self._weights is not None and self._weights.source != GENERATED
+        return replacement if trained and artifact in replacement.outputs else toolbox.producer(artifact)
 
     def want(self, command: Command) -> Stage:
         """Plan `command` with its usual parameters, once."""
@@ -69,14 +90,16 @@ class Planner:
         inputs: dict[str, Stage | Entry] = {}
         for artifact in command.inputs:
             if artifact in self.given:
-                inputs[artifact] = self.given[artifact]
+                if entry := self.given[artifact]:
+                    inputs[artifact] = entry
             elif artifact not in command.optional:
-                inputs[artifact] = self.want(toolbox.producer(artifact))
+                inputs[artifact] = self.want(self.maker(artifact))
         stage = Stage(
             model=self._model.name,
             command=command,
             params=self._parameters(command, params or {}),
             inputs=inputs,
+            weights=self._weights,
         )
         self.stages.append(stage)
         return stage
@@ -107,7 +130,7 @@ def main_job(planner: Planner, backends: Iterable[str]) -> list[Stage]:
 
 def prepare(planner: Planner) -> list[Stage]:
     """Plan weights, inference graph, frozen graph and reference outputs for one model."""
-    for command in map(toolbox.find, PREPARE):
+    for command in map(planner.maker, PREPARE):
         if not command.outputs.keys() <= planner.given.keys():
             planner.want(command)
     return planner.stages

@@ -47,12 +47,21 @@ def find(full_name: str) -> Command:
 
 
 def producer(artifact: str) -> Command:
-    """Return the one command that makes `artifact`.
+    """Return the one command that makes `artifact` of what other commands make.
+
+    One that needs a file that only the user has (a trained checkpoint) is for a plan to choose.
 
     Raises:
         InvalidRequest: none does.
     """
-    makers = [command for command in commands() if artifact in command.outputs and command.cached]
+    made = {name for command in commands() for name in command.outputs}
+    makers = [
+        command
+        for command in commands()
+        if artifact in command.outputs
+        and command.cached
+        and made.issuperset(set(command.inputs) - set(command.optional))
+    ]
     if len(makers) != 1:
         names = ", ".join(command.full_name for command in makers) or "no stage"
         message = f"{names} makes the artifact {artifact!r}; it takes exactly one"

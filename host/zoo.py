@@ -14,6 +14,7 @@ from host.toolbox import nearest
 from tools.stage import InvalidRequest, check_name
 
 MULTIPLIER = "{depth_multiplier}"
+NOT_PARAMS = ("about", "depth_multipliers", "published")
 LISTING = "python runner.py models list"
 
 
@@ -28,7 +29,9 @@ class Model:
 
 @functools.cache
 def _tables() -> Mapping[str, Mapping[str, Any]]:
-    return tomllib.loads((ROOT / "tools" / "models.toml").read_text())
+    """Every network's table; a published checkpoint may stand in the file before its network does."""
+    tables = tomllib.loads((ROOT / "tools" / "models.toml").read_text())
+    return {name: table for name, table in tables.items() if "network" in table}
 
 
 def names() -> list[str]:
@@ -53,7 +56,7 @@ def find(name: str) -> Model:
             multiplier = {"depth_multiplier": float(match[1])} if match.groups() else {}
             if 0.0 in multiplier.values():
                 break
-            params = {key: value for key, value in table.items() if key not in ("about", "depth_multipliers")}
+            params = {key: value for key, value in table.items() if key not in NOT_PARAMS}
             return Model(name=name, about=table["about"], params=params | multiplier)
     message = f"there is no model {name!r}"
     raise InvalidRequest(message, hint=nearest(name, names(), LISTING))

@@ -78,6 +78,7 @@ class Record:
     metadata: Mapping[str, Any]
     folder: Path
     simulated: bool = False
+    weights: Optional[Mapping[str, Any]] = None
 
     @property
     def name(self) -> str:
@@ -200,6 +201,7 @@ def _checked(data: dict[str, Any], path: Path) -> Run:
 
 
 _STAGE: Mapping[str, Any] = {"reason": None, "log": None}
+_WEIGHTS: Mapping[str, Any] = {"sha256": None, "hint": None, "imported": None}
 _TEXTS = ("model", "backend", "runtime", "device", "precision", "engine", "status")
 _TEXTS_OR_NONE = ("reason", "hint", "samples")
 
@@ -220,6 +222,7 @@ def _record(data: Mapping[str, Any], folder: Path) -> Record:
     fields["latency_ms"] = _numbers(Latency, data["latency_ms"])
     fields["correctness"] = _numbers(Correctness, data["correctness"])
     fields["energy"] = dict(data["energy"]) if data["energy"] else None
+    fields["weights"] = {**_WEIGHTS, **data["weights"]} if data.get("weights") else None
     return Record(folder=folder, **fields)
 
 
