@@ -81,9 +81,9 @@ def fetch_models(names: Sequence[str], work: Path, *, all_models: bool, trust: b
 
 
 def _wanted(name: str) -> checkpoints.Published:
-    zoo.find(name)
     if entry := checkpoints.published(name):
         return entry
+    zoo.find(name)
     message = f"no published checkpoint of {name} is known"
     known = checkpoints.all_published()
     raise InvalidRequest(message, hint=toolbox.nearest(name, known, ", ".join(known)))

@@ -174,26 +174,28 @@ def _take(wanted: Published, part: Path, expected: str | None, work: Path, note:
     folder = part.with_name(f"{wanted.model}.unpacked")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    files = _checkpoint(wanted, part, folder)
-    today = dt.datetime.now(dt.UTC).date().isoformat()
-    if not expected:
-        _trust(wanted.url, {"sha256": found, "size_bytes": size_bytes, "date": today})
-        note(f"trusted on first use: {wanted.archive} has sha256 {found}, now recorded in {lock_file()}")
-    about = {
-        "url": wanted.url,
-        "sha256": found,
-        "date": today,
-        "files": {artifact: path.name for artifact, path in files.items()},
-        "sha256_of": {artifact: sha256(path) for artifact, path in files.items()},
-    }
-    write_json(folder / ABOUT, about)
-    final = folder.with_name(wanted.model)
-    shutil.rmtree(final, ignore_errors=True)  # one of another digest
-    folder.rename(final)
+    try:
+        files = _checkpoint(wanted, part, folder)
+        today = dt.datetime.now(dt.UTC).date().isoformat()
+        if not expected:
+            _trust(wanted.url, {"sha256": found, "size_bytes": size_bytes, "date": today})
+            note(f"trusted on first use: {wanted.archive} has sha256 {found}, now recorded in {lock_file()}")
+        about = {
+            "url": wanted.url,
+            "sha256": found,
+            "date": today,
+            "files": {artifact: path.name for artifact, path in files.items()},
+            "sha256_of": {artifact: sha256(path) for artifact, path in files.items()},
+        }
+        write_json(folder / ABOUT, about)
+        final = folder.with_name(wanted.model)
+        shutil.rmtree(final, ignore_errors=True)  # one of another digest
+        folder.rename(final)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     discard(part)
-    return Fetched(
-        sha256=found, date=today, files={artifact: final / path.name for artifact, path in files.items()}
-    )
+    here = {artifact: final / path.name for artifact, path in files.items()}
+    return Fetched(sha256=found, date=today, files=here)
 
 
 def _checkpoint(wanted: Published, part: Path, folder: Path) -> dict[str, Path]:

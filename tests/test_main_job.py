@@ -113,7 +113,8 @@ def test_weights_of_the_users_own(project: Project, tmp_path: Path) -> None:
     done = project.run("prepare", "--model", "squeezenet", "--weights", weights, "--json")
     assert done.returncode == 0, done.stderr
     names = [stage["stage"] for stage in json.loads(done.stdout)["run"]["stages"]]
-    assert names == ["tf1.export", "tf1.freeze", "tf1.reference"]
+    assert names == ["tf1.export", "tf1.import-weights", "tf1.freeze", "tf1.reference"]
+    assert project.results()["run"]["weights"]["squeezenet"]["source"] == "given"
 
 
 def test_weights_of_another_network_are_refused(project: Project, tmp_path: Path) -> None:
