@@ -21,16 +21,18 @@ import shutil
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import platformdirs
 
 from host import ROOT
-from host.fetch import Note, Patience, discard, disk_error, download, locked
+from host.engines import Note
 from host.store import sha256
-from host.unpack import unpack
 from tools.stage import InvalidRequest, StageError, write_json
+
+if TYPE_CHECKING:  # requests and tarfile take their time, and planning does without
+    from host.fetch import Patience
 
 LOCK = "MOBILE_ACCELERATOR_LOCK"
 MULTIPLIER = "{depth_multiplier}"
@@ -143,6 +145,8 @@ def fetch(
         Unavailable: the network does not give it.
         StageError: it is not what it should be, or there is no space for it.
     """
+    from host.fetch import disk_error, download, locked
+
     downloads = work / "downloads"
     try:
         with locked(downloads / f"{wanted.model}.lock", note):
@@ -165,6 +169,8 @@ def fetch(
 
 def _take(wanted: Published, part: Path, expected: str | None, work: Path, note: Note) -> Fetched:
     """Check the archive, unpack it, and give its folder its name."""
+    from host.fetch import discard
+
     found, size_bytes = sha256(part), part.stat().st_size
     if expected and found != expected:
         discard(part)
@@ -200,6 +206,9 @@ def _take(wanted: Published, part: Path, expected: str | None, work: Path, note:
 
 def _checkpoint(wanted: Published, part: Path, folder: Path) -> dict[str, Path]:
     """Unpack the one file of a checkpoint of format V1, or the two of format V2."""
+    from host.fetch import discard
+    from host.unpack import unpack
+
     names = {wanted.checkpoint: "checkpoint", wanted.checkpoint + INDEX: "checkpoint"}
     names[wanted.checkpoint + DATA] = "checkpoint_data"
     try:
@@ -243,6 +252,8 @@ def _trusted() -> dict[str, dict[str, Any]]:
 
 def _trust(url: str, entry: Mapping[str, Any]) -> None:
     """Write a digest into the user's lock file, whole or not at all."""
+    from host.fetch import locked
+
     path = lock_file()
     with locked(path.with_name(path.name + ".lock"), lambda _: None):
         entries = {**_trusted(), url: entry}

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from urllib3.exceptions import HTTPError
 
+from host.engines import Note
 from tools.stage import InvalidRequest, StageError, Unavailable, write_json
 
 MIRROR = "MOBILE_ACCELERATOR_MIRROR"
@@ -31,8 +32,6 @@ LIMIT_BYTES = 4 << 30  # the largest checkpoint of the field's zoos is about 1 G
 REDIRECTS = 5
 PASSING = (408, 425, 429)  # statuses below 500 that may be another one next time (RFC 9110, 8470, 6585)
 ELSEWHERE = f"Try again later, name a mirror (${MIRROR}), or give your own checkpoint: --weights PATH"
-
-Note = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,14 +10,13 @@ from urllib.parse import urlsplit
 
 from host import checkpoints
 from host.checkpoints import Fetched, Published
-from host.fetch import Note, Patience, mirrored, unreachable
+from host.engines import Note
 from host.store import sha256
 from tools.stage import InvalidRequest, StageError
 
 AUTO, PUBLISHED, GENERATED = "auto", "published", "generated"
 GIVEN = "given"  # by the user, as a file
 CONTACT_S = 3.0  # what an unreachable network may cost, once per run
-HASTE = Patience(connect_s=CONTACT_S, waits_s=(1.0,))  # nobody asked for this download by name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,17 +91,22 @@ class Chooser:
                 return _generated(reason, f"{command} {checkpoints.TRUST}")
             if not self._may_fetch:
                 return _pending(wanted, "a run would fetch them, or generate weights if it cannot")
-            self._offline = self._offline or unreachable(wanted.url, CONTACT_S)
-            if self._offline:
-                host = urlsplit(mirrored(wanted.url)).netloc
-                reason = (
-                    f"its published checkpoint is not here, and {host} cannot be reached: {self._offline}"
-                )
-                return _generated(reason, command)
-            fetched = checkpoints.fetch(wanted, self._work, note=self._note, patience=HASTE)
-            return _trained(wanted, fetched, "fetched now")
+            return self._fetched(wanted, command)
         except StageError as error:
             return _generated(f"its published checkpoint cannot be used: {error}", error.hint or command)
+
+    def _fetched(self, wanted: Published, command: str) -> Weights:
+        """Fetch them if the network answers, which is asked once per run; else generate."""
+        from host.fetch import Patience, mirrored, unreachable  # not at the top: planning does without
+
+        self._offline = self._offline or unreachable(wanted.url, CONTACT_S)
+        if self._offline:
+            host = urlsplit(mirrored(wanted.url)).netloc
+            reason = f"its published checkpoint is not here, and {host} cannot be reached: {self._offline}"
+            return _generated(reason, command)
+        haste = Patience(connect_s=CONTACT_S, waits_s=(1.0,))  # nobody asked for this download by name
+        fetched = checkpoints.fetch(wanted, self._work, note=self._note, patience=haste)
+        return _trained(wanted, fetched, "fetched now")
 
 
 def given(path: Path) -> Weights:
