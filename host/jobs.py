@@ -81,17 +81,20 @@ def _for_each(
         chooser = Chooser(weights, store.work, note, may_fetch=to_run)
         stages = []
         for model in found:
-            planned = target(Planner(model, given, settings))
-            if any(
-                isinstance(stage.inputs.get("ckpt_data"), Stage) for stage in planned
-            ):  # else none are read
+            planned = target(Planner(model, {"checkpoint": None, **given}, settings))
+            if any(map(_reads_weights, planned)):  # else none have to be chosen, let alone fetched
                 chosen = chooser.choose(model.name)
-                files_of = _checkpoint(chosen, store)
-                planned = target(Planner(model, {**files_of, **given}, settings, chosen))
+                planned = target(Planner(model, {**_checkpoint(chosen, store), **given}, settings, chosen))
             stages += planned
         return stages
 
     return plan
+
+
+def _reads_weights(stage: Stage) -> bool:
+    """True where a plan comes down to weights that are not in a file of the user's."""
+    imports = "checkpoint" in stage.command.inputs and "checkpoint" not in stage.inputs
+    return imports or isinstance(stage.inputs.get("ckpt_data"), Stage)
 
 
 def _checkpoint(weights: Weights, store: Store) -> dict[str, Entry | None]:

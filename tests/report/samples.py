@@ -137,6 +137,7 @@ def write(folder: Path, records: list[dict[str, Any]], **run: Any) -> Path:
         "host": HOST,
         "project_version": "0.1.0",
         "models": models,
+        "weights": {model: weights() for model in models},
         "processes": [],
         "stages": stages,
     }

@@ -143,6 +143,7 @@ class Run:
     stages: tuple[Mapping[str, Any], ...]
     records: tuple[Record, ...]
     folder: Path
+    weights: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def of(self, model: str) -> list[Record]:
         """Return the model's records: what was measured by median latency, then the others."""
