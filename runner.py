@@ -23,10 +23,14 @@ app.add_typer(images_app, name="images")
 app.add_typer(models_app, name="models")
 
 Models = Annotated[list[str], typer.Option("--model", help="A network of the zoo; may be repeated.")]
+ModelFile = Annotated[
+    Path | None, typer.Option("--model-file", help="Your own networks, in TOML; see docs/zoo.md.")
+]
 Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs.")]
 Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
 Weights = Annotated[str, typer.Option(help="auto, published, generated, or a checkpoint of yours.")]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
+TensorFlow = Annotated[str, typer.Option(help="2.15, or 1.15 for what cannot read graphs of newer ones.")]
 Budget = Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
 Limit = Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")]
@@ -80,8 +84,10 @@ about.__doc__ = __doc__
 @app.command("all")
 def all_(
     model: Models,
+    model_file: ModelFile = None,
     weights: Weights = "auto",
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -92,11 +98,19 @@ def all_(
     as_json: Json = False,
 ) -> None:
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
-    from host import jobs
+    from host import jobs, zoo
 
-    plan = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads})
+    plan = jobs.plan_all(
+        zoo.find_all(model, model_file), weights, backend, {"budget_s": budget_s, "threads": threads}
+    )
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
     raise typer.Exit(jobs.carry_out(plan, options, report=True))
 
@@ -104,7 +118,9 @@ def all_(
 @app.command()
 def prepare(
     model: Models,
+    model_file: ModelFile = None,
     weights: Weights = "auto",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -113,18 +129,25 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Make weights, inference graph, frozen graph and reference outputs, and stop there."""
-    from host import jobs
+    from host import jobs, zoo
 
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
-    raise typer.Exit(jobs.carry_out(jobs.plan_prepare(model, weights), options))
+    raise typer.Exit(jobs.carry_out(jobs.plan_prepare(zoo.find_all(model, model_file), weights), options))
 
 
 @app.command()
 def run(
     stage: Annotated[str, typer.Argument(metavar="TOOL.COMMAND", help="e.g. tflite.benchmark")],
     model: Models,
+    model_file: ModelFile = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the stage.")
     ] = None,
@@ -132,6 +155,7 @@ def run(
         list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
     ] = None,
     weights: Weights = "auto",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -139,10 +163,12 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run one stage; what it needs is made first or taken from the store."""
-    from host import jobs
+    from host import jobs, zoo
 
-    plan = jobs.plan_one(model, stage, weights, inputs or [], settings or [])
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    plan = jobs.plan_one(zoo.find_all(model, model_file), stage, weights, inputs or [], settings or [])
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
+    )
     raise typer.Exit(jobs.carry_out(plan, options))
 
 
@@ -165,8 +191,10 @@ def fetch(
 @app.command()
 def plan(
     model: Models,
+    model_file: ModelFile = None,
     weights: Weights = "auto",
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -174,10 +202,13 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what `all` would run and why, running nothing."""
-    from host import jobs
+    from host import jobs, zoo
 
-    planned = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads})
-    jobs.preview(planned, jobs.Options(work=work, engine=engine, as_json=as_json))
+    planned = jobs.plan_all(
+        zoo.find_all(model, model_file), weights, backend, {"budget_s": budget_s, "threads": threads}
+    )
+    options = jobs.Options(work=work, engine=engine, as_json=as_json, tensorflow=tensorflow)
+    jobs.preview(planned, options)
 
 
 @app.command()
@@ -219,19 +250,19 @@ def clean(
 
 
 @models_app.command("list")
-def models_list(as_json: Json = False) -> None:
+def models_list(model_file: ModelFile = None, as_json: Json = False) -> None:
     """List the networks; a family takes any depth multiplier."""
     from host import catalog
 
-    catalog.list_models(as_json=as_json)
+    catalog.list_models(model_file, as_json=as_json)
 
 
 @models_app.command("show")
-def models_show(name: str, work: Work = WORK, as_json: Json = False) -> None:
+def models_show(name: str, model_file: ModelFile = None, work: Work = WORK, as_json: Json = False) -> None:
     """Show what is known of one network, and whether its published checkpoint is here."""
     from host import catalog
 
-    catalog.show_model(name, work, as_json=as_json)
+    catalog.show_model(name, model_file, work, as_json=as_json)
 
 
 @images_app.command("build")

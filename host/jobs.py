@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from host import results, show, toolbox, zoo
+from host import results, show, toolbox
 from host.engines import Engine
 from host.engines.choose import choose
 from host.pipeline import Forecast, Outcome, Pipeline
@@ -16,9 +17,11 @@ from host.plan import Planner, Stage, main_job, parse_settings, prepare
 from host.run import Run
 from host.store import Entry, Store, sha256
 from host.weights import Chooser, Weights
+from host.zoo import Model
 from tools.stage import InvalidRequest, Result, write_json
 
 REPORT = "report.html"
+TENSORFLOWS = {"2.15": "tf1", "1.15": "tf1-legacy"}  # version -> the service that runs the tool tf1 with it
 Plan = Callable[[Store, bool], list[Stage]]  # the bool: to be run, so weights may be fetched
 
 
@@ -32,6 +35,20 @@ class Options:
     limit_s: float = 600.0
     keep_going: bool = True
     as_json: bool = False
+    tensorflow: str = "2.15"
+
+    @property
+    def builds(self) -> dict[str, str]:
+        """Tool -> service, for tools that do not run in their usual one.
+
+        Raises:
+            InvalidRequest: there is no such generation of TensorFlow.
+        """
+        if self.tensorflow not in TENSORFLOWS:
+            message = f"there is no TensorFlow {self.tensorflow!r} here"
+            raise InvalidRequest(message, hint=f"Choose one of {', '.join(TENSORFLOWS)}")
+        service = TENSORFLOWS[self.tensorflow]
+        return {} if service == "tf1" else {"tf1": service}
 
 
 def note(text: str) -> None:
@@ -40,20 +57,20 @@ def note(text: str) -> None:
 
 
 def plan_all(
-    models: Iterable[str], weights: str, backends: Sequence[str] | None, settings: Mapping[str, Any]
+    models: Iterable[Model], weights: str, backends: Sequence[str] | None, settings: Mapping[str, Any]
 ) -> Plan:
     """Return the plan of the main job for these models."""
     wanted = [_backend(name) for name in backends] if backends else toolbox.backends()
     return _for_each(models, weights, settings, lambda planner: main_job(planner, wanted))
 
 
-def plan_prepare(models: Iterable[str], weights: str) -> Plan:
+def plan_prepare(models: Iterable[Model], weights: str) -> Plan:
     """Return the plan that ends with the frozen graph and the reference outputs."""
     return _for_each(models, weights, {}, prepare)
 
 
 def plan_one(
-    models: Iterable[str], stage: str, weights: str, inputs: Sequence[str], sets: Sequence[str]
+    models: Iterable[Model], stage: str, weights: str, inputs: Sequence[str], sets: Sequence[str]
 ) -> Plan:
     """Return the plan of one stage and what it needs; `inputs` are the user's own files, `name=path`."""
     command = toolbox.find(stage)
@@ -67,24 +84,24 @@ def plan_one(
 
 
 def _for_each(
-    models: Iterable[str],
+    models: Iterable[Model],
     weights: str,
     settings: Mapping[str, Any],
     target: Callable[[Planner], list[Stage]],
     inputs: Sequence[str] = (),
 ) -> Plan:
-    found = [zoo.find(name) for name in dict.fromkeys(models)]  # before anything runs: a typo costs nothing
     files = [_input_file(text) for text in inputs]
 
     def plan(store: Store, to_run: bool) -> list[Stage]:
         given = {name: store.take_in({name: path}) for name, path in files}
         chooser = Chooser(weights, store.work, note, may_fetch=to_run)
         stages = []
-        for model in found:
-            planned = target(Planner(model, {"checkpoint": None, **given}, settings))
+        for model in models:
+            mine = _table(model, store) | given
+            planned = target(Planner(model, {"checkpoint": None, **mine}, settings))
             if any(map(_reads_weights, planned)):  # else none have to be chosen, let alone fetched
                 chosen = chooser.choose(model.name)
-                planned = target(Planner(model, {**_checkpoint(chosen, store), **given}, settings, chosen))
+                planned = target(Planner(model, {**_checkpoint(chosen, store), **mine}, settings, chosen))
             stages += planned
         return stages
 
@@ -102,6 +119,16 @@ def _checkpoint(weights: Weights, store: Store) -> dict[str, Entry | None]:
     if weights.pending:
         return {"checkpoint": None}
     return dict.fromkeys(weights.files, store.take_in(weights.files)) if weights.files else {}
+
+
+def _table(model: Model, store: Store) -> dict[str, Entry]:
+    """Return the file `layers` of a network that is a table, for the tool that builds it."""
+    if not model.table:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "layers.json")
+        write_json(path, model.table)
+        return {"layers": store.take_in({"layers": path})}
 
 
 def _input_file(text: str) -> tuple[str, Path]:
@@ -147,9 +174,9 @@ def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
 
 def preview(plan: Plan, options: Options) -> None:
     """Show what a plan would run and why, running nothing."""
-    store = Store(options.work.resolve())
+    store = Store(options.work.resolve(), writes=False)
     stages = plan(store, False)
-    engine = choose(options.engine, store.work, [], pull=False, note=note)
+    engine = choose(options.engine, store.work, [], pull=False, note=note, builds=options.builds)
     known = Forecast(engine, store).preview(stages)
     show.plan(stages, known, engine, as_json=options.as_json)
 
@@ -173,7 +200,7 @@ def _engine(stages: Iterable[Stage], store: Store, options: Options, *, report: 
     wanted = dict.fromkeys(stage.command.tool for stage in stages)
     if report:
         wanted["report"] = None
-    engine = choose(options.engine, store.work, wanted, pull=options.pull, note=note)
+    engine = choose(options.engine, store.work, wanted, pull=options.pull, note=note, builds=options.builds)
     note(f"engine {engine.name}: {engine.why}")
     return engine
 

@@ -9,9 +9,8 @@ normalisation's moments are moving averages themselves and are taken as they are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, List, Mapping
 
 from tools.stage import InvalidRequest
 from tools.tf1.runtime import tf
@@ -23,7 +22,7 @@ NAMES = 5  # of variables, in a message: enough to see which network it is
 AVERAGE = "/ExponentialMovingAverage"
 MOMENTS = ("/moving_mean", "/moving_variance")
 
-Shapes = Mapping[str, list[int]]
+Shapes = Mapping[str, List[int]]
 
 
 def prefix(index: Path, data: Path) -> str:
@@ -32,7 +31,7 @@ def prefix(index: Path, data: Path) -> str:
     Raises:
         InvalidRequest: the two names do not belong together.
     """
-    name = str(index).removesuffix(INDEX_SUFFIX)
+    name = str(index)[: -len(INDEX_SUFFIX)]
     if str(index) != name + INDEX_SUFFIX or str(data) != name + DATA_SUFFIX:
         message = f"{index} and {data} are not the two files of one checkpoint"
         raise InvalidRequest(message, hint=f"Name them PREFIX{INDEX_SUFFIX} and PREFIX{DATA_SUFFIX}.")
