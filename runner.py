@@ -28,7 +28,7 @@ ModelFile = Annotated[
 ]
 Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs.")]
 Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
-Weights = Annotated[str, typer.Option(help="`generated`, or the prefix of a TensorFlow checkpoint.")]
+Weights = Annotated[str, typer.Option(help="auto, published, generated, or a checkpoint of yours.")]
 Images = Annotated[
     Path | None,
     typer.Option("--images", metavar="FOLDER|FILE", help="Your pictures, checked besides the seeded inputs."),
@@ -100,7 +100,7 @@ about.__doc__ = __doc__
 def all_(
     model: Models,
     model_file: ModelFile = None,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     images: Images = None,
     backend: Backends = None,
     tensorflow: TensorFlow = "2.15",
@@ -136,7 +136,7 @@ def all_(
 def prepare(
     model: Models,
     model_file: ModelFile = None,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     images: Images = None,
     tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
@@ -172,7 +172,7 @@ def run(
     ] = None,
     inputs: Inputs = None,
     images: Images = None,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
@@ -203,7 +203,7 @@ def label(
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     backend: Backends = None,
     inputs: Inputs = None,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     engine: Engine = "auto",
     work: Work = WORK,
     threads: Threads = 0,
@@ -223,10 +223,26 @@ def label(
 
 
 @app.command()
+def fetch(
+    model: Annotated[list[str] | None, typer.Argument(help="Networks of the zoo.")] = None,
+    all_models: Annotated[bool, typer.Option("--all", help="All that are published.")] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust-on-first-use", help="Take a file of no known checksum, and record its own."),
+    ] = False,
+    work: Work = WORK,
+) -> None:
+    """Fetch published checkpoints: verified, resumed where a try broke off, ready for --weights."""
+    from host import catalog
+
+    raise typer.Exit(catalog.fetch_models(model or [], work, all_models=all_models, trust=trust))
+
+
+@app.command()
 def plan(
     model: Models,
     model_file: ModelFile = None,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     images: Images = None,
     backend: Backends = None,
     tensorflow: TensorFlow = "2.15",
@@ -277,11 +293,12 @@ def clean(
     store: Annotated[bool, typer.Option("--store", help="All of the store.")] = False,
     runs: Annotated[bool, typer.Option("--runs", help="All runs.")] = False,
     environments: Annotated[bool, typer.Option("--environments", help="The venv engine's cache.")] = False,
+    downloads: Annotated[bool, typer.Option("--downloads", help="All fetched checkpoints.")] = False,
 ) -> None:
     """Remove what killed runs left, and what is named; without a name, show what takes how much room."""
     from host import clean
 
-    clean.clean(work, keys=key or [], store=store, runs=runs, environments=environments)
+    clean.clean(work, keys=key or [], store=store, runs=runs, environments=environments, downloads=downloads)
 
 
 @models_app.command("list")
@@ -293,11 +310,11 @@ def models_list(model_file: ModelFile = None, as_json: Json = False) -> None:
 
 
 @models_app.command("show")
-def models_show(name: str, model_file: ModelFile = None, as_json: Json = False) -> None:
-    """Show what is known of one network."""
+def models_show(name: str, model_file: ModelFile = None, work: Work = WORK, as_json: Json = False) -> None:
+    """Show what is known of one network, and whether its published checkpoint is here."""
     from host import catalog
 
-    catalog.show_model(name, model_file, as_json=as_json)
+    catalog.show_model(name, model_file, work, as_json=as_json)
 
 
 @images_app.command("build")

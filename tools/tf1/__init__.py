@@ -1,4 +1,4 @@
-"""TensorFlow graph mode: generate weights, export, freeze, make reference outputs, count, convert."""
+"""TensorFlow graph mode: make or import weights, export, freeze, make reference outputs, count, convert."""
 
 from __future__ import annotations
 
@@ -79,6 +79,33 @@ def export(
     described = graphs.signature_of(built.graph, built.inputs, networks.OUTPUT, built.output_kind)
     write_json(signature, described)
     return Result(metadata=described)
+
+
+@tool.command()
+def import_weights(
+    checkpoint: Input,
+    graph: Input,
+    signature: Input,
+    checkpoint_data: Optional[Input] = None,
+    moving_averages: bool = True,
+    ckpt_index: Output = "{model}.ckpt.index",
+    ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
+) -> Result:
+    """Take the network's variables out of a trained checkpoint, and check that it is one of this network.
+
+    `checkpoint` is the one file of format V1 (to TensorFlow 0.11), or the .index file of format V2, whose
+    other file is `checkpoint_data`. With `moving_averages` a variable's moving average over the training
+    takes its place where the checkpoint has one; see tools/tf1/checkpoint.py.
+    """
+    from tools.tf1 import checkpoint as checkpoints
+    from tools.tf1 import graphs
+
+    ends = graphs.read_signature(signature)
+    part = graphs.inference_part(graphs.read(graph, *ends["inputs"], ends["output"]), ends["output"])
+    name = checkpoints.prefix(checkpoint, checkpoint_data) if checkpoint_data else str(checkpoint)
+    values, about = checkpoints.extract(name, graphs.variables(part), moving_averages)
+    checkpoints.write(checkpoints.prefix(ckpt_index, ckpt_data), values)
+    return Result(metadata={"format": "V2" if checkpoint_data else "V1", **about})
 
 
 @tool.command()
