@@ -16,7 +16,9 @@ pytestmark = pytest.mark.tool
 FROZEN = ("frozen", "signature")
 
 
-@pytest.mark.parametrize("model", ["squeezenet", "alexnet_v2", "mobilenet_v1_1.0", "mobilenet_v2_1.4"])
+@pytest.mark.parametrize(
+    "model", ["squeezenet", "alexnet_v2", "mobilenet_v1_1.0", "mobilenet_v2_1.4", "nasnet_mobile"]
+)
 def test_outputs_differ_between_inputs_and_have_a_clear_winner(
     model: str, prepared: Prepared, tf1: Run
 ) -> None:
