@@ -34,6 +34,7 @@ MODELS = [
     "resnet_v1_50",
     "resnet_v1_101",
     "resnet_v2_50",
+    "nasnet_mobile",
 ]
 
 
@@ -81,7 +82,7 @@ def test_variables_parameters_and_operations(model: str, prepared: Prepared, tf1
 
     table = json.loads(counted["table"].read_text())
     assert sum(node["flops"] for node in table["nodes"]) == metrics["inference_flops"] < metrics["flops"]
-    assert metrics["macs"] < metrics["inference_flops"] / 2 < metrics["macs"] * 1.01
+    assert metrics["macs"] < metrics["inference_flops"] / 2 < metrics["macs"] * 1.02
 
 
 @pytest.mark.parametrize("model", [model for model in MODELS if "mobilenet" not in model])
@@ -133,3 +134,35 @@ def test_another_image_size(tf1: Run) -> None:
     signature = json.loads(made["signature"].read_text())
     assert signature["inputs"]["input"]["shape"] == [1, 96, 96, 3]
     assert signature["output_shape"] == [1, 10]
+
+
+COUNT = """
+import sys
+from tools.tf1 import counts, graphs, networks
+for network, size in zip(sys.argv[1::2], sys.argv[2::2]):
+    graph = networks.inference_graph(network, 1.0, int(size), 3, 1001)
+    definition = graph.as_graph_def()
+    operations = {operation.name: operation.type for operation in graph.get_operations()}
+    by_node = counts.count_by_node(graph).items()
+    macs = sum(count for name, count in by_node if operations[name] in counts.MULTIPLY_ADDS) // 2
+    print(network, len(graphs.variables(definition)), counts.params(definition), macs)
+"""
+
+
+def test_searched_networks_that_the_table_lacks(tool_python: Callable[[str], Path]) -> None:
+    """Multiply-adds are the papers'. Parameters, without auxiliary head, are those of two independent
+    definitions (Keras for NASNet, osmr/imgclsmob for both large ones), and Keras has as many variables.
+    """
+    command = [tool_python("tf1"), "-c", COUNT]
+    command += ["nasnet_large", "331", "pnasnet_large", "331", "pnasnet_mobile", "224"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = {
+        network: [int(count) for count in counts] for network, *counts in map(str.split, printed.splitlines())
+    }
+    large, progressive, mobile = (found[name] for name in ("nasnet_large", "pnasnet_large", "pnasnet_mobile"))
+    another_class = 4032 + 1, 4320 + 1  # they have 1000 classes
+    assert large[:2] == [1546, 88_753_150 + another_class[0]]
+    assert progressive[1] == 86_057_668 + another_class[1]
+    assert round(mobile[1] / 1e6, 1) == 5.1
+    macs = [network[2] for network in (large, progressive, mobile)]
+    assert macs == pytest.approx([23.8e9, 25.0e9, 588e6], rel=0.004)
