@@ -29,7 +29,23 @@ ModelFile = Annotated[
 Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs.")]
 Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
 Weights = Annotated[str, typer.Option(help="`generated`, or the prefix of a TensorFlow checkpoint.")]
+Images = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="FOLDER|FILE", help="Your pictures, checked besides the seeded inputs."),
+]
+Inputs = Annotated[
+    list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
+]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
+TensorFlow = Annotated[str, typer.Option(help="2.15, or 1.15 for what cannot read graphs of newer ones.")]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--precision",
+        help="fp32, fp16, int8-dynamic or int8, for every backend; may be repeated. "
+        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU.",
+    ),
+]
 Budget = Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
 Limit = Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")]
@@ -85,7 +101,10 @@ def all_(
     model: Models,
     model_file: ModelFile = None,
     weights: Weights = "generated",
+    images: Images = None,
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
+    precision: Precisions = None,
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -98,11 +117,17 @@ def all_(
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
     from host import jobs, zoo
 
-    plan = jobs.plan_all(
-        zoo.find_all(model, model_file), weights, backend, {"budget_s": budget_s, "threads": threads}
-    )
+    settings = {"budget_s": budget_s, "threads": threads}
+    models = zoo.find_all(model, model_file)
+    plan = jobs.plan_all(models, weights, backend, settings, images, precision or [])
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
     raise typer.Exit(jobs.carry_out(plan, options, report=True))
 
@@ -112,6 +137,8 @@ def prepare(
     model: Models,
     model_file: ModelFile = None,
     weights: Weights = "generated",
+    images: Images = None,
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -123,9 +150,16 @@ def prepare(
     from host import jobs, zoo
 
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
-    raise typer.Exit(jobs.carry_out(jobs.plan_prepare(zoo.find_all(model, model_file), weights), options))
+    plan = jobs.plan_prepare(zoo.find_all(model, model_file), weights, images)
+    raise typer.Exit(jobs.carry_out(plan, options))
 
 
 @app.command()
@@ -136,10 +170,10 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the stage.")
     ] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
-    ] = None,
+    inputs: Inputs = None,
+    images: Images = None,
     weights: Weights = "generated",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -149,9 +183,43 @@ def run(
     """Run one stage; what it needs is made first or taken from the store."""
     from host import jobs, zoo
 
-    plan = jobs.plan_one(zoo.find_all(model, model_file), stage, weights, inputs or [], settings or [])
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    models = zoo.find_all(model, model_file)
+    plan = jobs.plan_one(models, stage, weights, inputs or [], settings or [], images)
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
+    )
     raise typer.Exit(jobs.carry_out(plan, options))
+
+
+@app.command()
+def label(
+    model: Annotated[str, typer.Option(help="A network of the zoo.")],
+    image: Annotated[
+        Path | None, typer.Argument(help="A picture, or a folder of them; a generated one if left out.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="The classes' names, one a line; ImageNet's are known.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
+    backend: Backends = None,
+    inputs: Inputs = None,
+    weights: Weights = "generated",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    threads: Threads = 0,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a picture shows, on every backend, beside what the reference graph says."""
+    from host import jobs
+    from host import label as labelling
+
+    plan = labelling.plan(
+        model, image, weights, backend, inputs or [], labels=labels, top=top, threads=threads
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    raise typer.Exit(labelling.carry_out(plan, options))
 
 
 @app.command()
@@ -159,7 +227,10 @@ def plan(
     model: Models,
     model_file: ModelFile = None,
     weights: Weights = "generated",
+    images: Images = None,
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
+    precision: Precisions = None,
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -169,10 +240,11 @@ def plan(
     """Show what `all` would run and why, running nothing."""
     from host import jobs, zoo
 
-    planned = jobs.plan_all(
-        zoo.find_all(model, model_file), weights, backend, {"budget_s": budget_s, "threads": threads}
-    )
-    jobs.preview(planned, jobs.Options(work=work, engine=engine, as_json=as_json))
+    settings = {"budget_s": budget_s, "threads": threads}
+    models = zoo.find_all(model, model_file)
+    planned = jobs.plan_all(models, weights, backend, settings, images, precision or [])
+    options = jobs.Options(work=work, engine=engine, as_json=as_json, tensorflow=tensorflow)
+    jobs.preview(planned, options)
 
 
 @app.command()

@@ -8,7 +8,7 @@ the exported graph, and so that TensorFlow's count of its operations is the publ
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from tools.tf1.runtime import tf
 
@@ -22,10 +22,15 @@ def normal(stddev: float) -> Any:
     return tf.truncated_normal_initializer(stddev=stddev)
 
 
+def he_normal() -> Any:
+    """Return the initialiser for layers before ReLU (He et al. 2015, arXiv:1502.01852), as TF-Slim has it."""
+    return tf.variance_scaling_initializer(scale=2.0)
+
+
 def conv(
     x: Any,
     depth: int,
-    kernel: int,
+    kernel: Union[int, tuple[int, int]],
     stride: int = 1,
     *,
     scope: str,
@@ -33,16 +38,24 @@ def conv(
     activation: Activation = tf.nn.relu,
     initializer: Any = None,
     normalise: bool = False,
+    gamma: bool = True,
+    epsilon: float = EPSILON,
+    biased: bool = True,
 ) -> Any:
-    """Convolve with a square kernel; then a bias, or batch normalisation; then the activation.
+    """Convolve; then a bias, or batch normalisation (see `batch_norm`); then the activation.
 
-    `initializer` is Glorot's uniform one (TF-Slim's default) unless given.
+    `kernel` is the side of a square, or height and width. `initializer` is Glorot's uniform one
+    (TF-Slim's default) unless given.
     """
     with tf.variable_scope(scope):
-        shape = [kernel, kernel, x.shape[3], depth]
+        height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+        shape = [height, width, x.shape[3], depth]
         weights = variable("weights", shape, initializer or tf.glorot_uniform_initializer())
         x = tf.nn.conv2d(x, weights, strides=[1, stride, stride, 1], padding=padding, name="Conv2D")
-        x = _batch_norm(x) if normalise else _bias(x)
+        if normalise:
+            x = batch_norm(x, gamma=gamma, epsilon=epsilon)
+        elif biased:
+            x = _bias(x)
         return activation(x) if activation else x
 
 
@@ -63,8 +76,30 @@ def depthwise(
         weights = variable("depthwise_weights", shape, initializer or tf.glorot_uniform_initializer())
         strides = [1, stride, stride, 1]
         x = tf.nn.depthwise_conv2d_native(x, weights, strides=strides, padding=padding, name="depthwise")
-        x = _batch_norm(x) if normalise else _bias(x)
+        x = batch_norm(x) if normalise else _bias(x)
         return activation(x) if activation else x
+
+
+def separable(
+    x: Any,
+    depth: int,
+    kernel: int,
+    stride: int,
+    *,
+    scope: str,
+    initializer: Any,
+    multiplier: int = 1,
+    biased: bool = False,
+) -> Any:
+    """Convolve every channel with `multiplier` square kernels of its own, then across channels."""
+    with tf.variable_scope(scope):
+        shape = [kernel, kernel, x.shape[3], multiplier]
+        depthwise_weights = variable("depthwise_weights", shape, initializer)
+        pointwise_weights = variable("pointwise_weights", [1, 1, x.shape[3] * multiplier, depth], initializer)
+        strides = [1, stride, stride, 1]
+        x = tf.nn.depthwise_conv2d_native(x, depthwise_weights, strides, padding="SAME", name="depthwise")
+        x = tf.nn.conv2d(x, pointwise_weights, strides=1, padding="SAME", name="pointwise")
+        return _bias(x) if biased else x
 
 
 def dense(x: Any, depth: int, *, scope: str, activation: Activation = None, initializer: Any = None) -> Any:
@@ -121,6 +156,32 @@ def predictions(logits: Any, *, scope: str) -> None:
         tf.reshape(tf.nn.softmax(logits, name="Softmax"), logits.shape, name="Reshape_1")
 
 
+def batch_norm(x: Any, *, scope: str = "BatchNorm", gamma: bool = True, epsilon: float = EPSILON) -> Any:
+    """Normalise with the stored moments, as at inference (Ioffe and Szegedy 2015, arXiv:1502.03167).
+
+    Without `gamma` nothing is scaled afterwards, which is enough before ReLU and another kernel; the
+    operation then gets ones, and the checkpoint has no such variable.
+    """
+    depth = [x.shape[3]]
+    with tf.variable_scope(scope):
+        ones = tf.ones_initializer()
+        scale = variable("gamma", depth, ones) if gamma else tf.constant(1.0, shape=depth, name="ones")
+        beta = variable("beta", depth, tf.zeros_initializer())
+        mean = variable("moving_mean", depth, tf.zeros_initializer(), trainable=False)
+        variance = variable("moving_variance", depth, ones, trainable=False)
+        normalised = tf.raw_ops.FusedBatchNorm(
+            x=x,
+            scale=scale,
+            offset=beta,
+            mean=mean,
+            variance=variance,
+            epsilon=epsilon,
+            is_training=False,
+            name="FusedBatchNorm",
+        )
+    return normalised.y
+
+
 def variable(name: str, shape: list[int], initializer: Any, *, trainable: bool = True) -> Any:
     """Return a float32 variable of the scope: a `VariableV2`, the kind that TensorFlow 1 tools freeze."""
     return tf.get_variable(name, shape, tf.float32, initializer, trainable=trainable, use_resource=False)
@@ -129,24 +190,3 @@ def variable(name: str, shape: list[int], initializer: Any, *, trainable: bool =
 def _bias(x: Any) -> Any:
     biases = variable("biases", [x.shape[-1]], tf.zeros_initializer())
     return tf.nn.bias_add(x, biases, name="BiasAdd")
-
-
-def _batch_norm(x: Any) -> Any:
-    """Normalise with the stored moments, as at inference (Ioffe and Szegedy 2015)."""
-    depth = [x.shape[3]]
-    with tf.variable_scope("BatchNorm"):
-        gamma = variable("gamma", depth, tf.ones_initializer())
-        beta = variable("beta", depth, tf.zeros_initializer())
-        mean = variable("moving_mean", depth, tf.zeros_initializer(), trainable=False)
-        variance = variable("moving_variance", depth, tf.ones_initializer(), trainable=False)
-        normalised = tf.raw_ops.FusedBatchNorm(
-            x=x,
-            scale=gamma,
-            offset=beta,
-            mean=mean,
-            variance=variance,
-            epsilon=EPSILON,
-            is_training=False,
-            name="FusedBatchNorm",
-        )
-    return normalised.y

@@ -15,7 +15,14 @@ from typing import Any, Callable
 
 from tools.stage import InvalidRequest
 from tools.tf1.networks import encoders, tables
+from tools.tf1.networks.inception_resnet_v2 import inception_resnet_v2
+from tools.tf1.networks.inception_v1 import inception_v1
+from tools.tf1.networks.inception_v2 import inception_v2
+from tools.tf1.networks.inception_v3 import inception_v3
+from tools.tf1.networks.inception_v4 import inception_v4
 from tools.tf1.networks.mobilenet import mobilenet_v1, mobilenet_v2
+from tools.tf1.networks.nasnet import nasnet_large, nasnet_mobile, pnasnet_large, pnasnet_mobile
+from tools.tf1.networks.resnet import UNITS, resnet_v1, resnet_v2
 from tools.tf1.runtime import tf
 
 INPUT = "input"
@@ -40,6 +47,17 @@ Builder = Callable[..., Any]
 NETWORKS: dict[str, Builder] = {
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
+    "inception_v1": inception_v1,
+    "inception_v2": inception_v2,
+    "inception_v3": inception_v3,
+    "inception_v4": inception_v4,
+    "inception_resnet_v2": inception_resnet_v2,
+    **{f"resnet_v1_{layers}": functools.partial(resnet_v1, layers=layers) for layers in UNITS},
+    **{f"resnet_v2_{layers}": functools.partial(resnet_v2, layers=layers) for layers in UNITS},
+    "nasnet_mobile": nasnet_mobile,
+    "nasnet_large": nasnet_large,
+    "pnasnet_mobile": pnasnet_mobile,
+    "pnasnet_large": pnasnet_large,
 }
 SCALABLE = (mobilenet_v1, mobilenet_v2)
 
