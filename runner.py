@@ -194,6 +194,7 @@ def run(
 @app.command()
 def label(
     model: Annotated[str, typer.Option(help="A network of the zoo.")],
+    model_file: ModelFile = None,
     image: Annotated[
         Path | None, typer.Argument(help="A picture, or a folder of them; a generated one if left out.")
     ] = None,
@@ -212,11 +213,18 @@ def label(
     as_json: Json = False,
 ) -> None:
     """Say what a picture shows, on every backend, beside what the reference graph says."""
-    from host import jobs
+    from host import jobs, zoo
     from host import label as labelling
 
     plan = labelling.plan(
-        model, image, weights, backend, inputs or [], labels=labels, top=top, threads=threads
+        zoo.find(model, model_file),
+        image,
+        weights,
+        backend,
+        inputs or [],
+        labels=labels,
+        top=top,
+        threads=threads,
     )
     options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
     raise typer.Exit(labelling.carry_out(plan, options))
