@@ -23,6 +23,9 @@ app.add_typer(images_app, name="images")
 app.add_typer(models_app, name="models")
 
 Models = Annotated[list[str], typer.Option("--model", help="A network of the zoo; may be repeated.")]
+ModelFile = Annotated[
+    Path | None, typer.Option("--model-file", help="Your own networks, in TOML; see docs/zoo.md.")
+]
 Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs.")]
 Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
 Weights = Annotated[str, typer.Option(help="`generated`, or the prefix of a TensorFlow checkpoint.")]
@@ -34,6 +37,7 @@ Inputs = Annotated[
     list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
 ]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
+TensorFlow = Annotated[str, typer.Option(help="2.15, or 1.15 for what cannot read graphs of newer ones.")]
 Precisions = Annotated[
     list[str] | None,
     typer.Option(
@@ -95,9 +99,11 @@ about.__doc__ = __doc__
 @app.command("all")
 def all_(
     model: Models,
+    model_file: ModelFile = None,
     weights: Weights = "generated",
     images: Images = None,
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
     precision: Precisions = None,
     engine: Engine = "auto",
     work: Work = WORK,
@@ -109,12 +115,19 @@ def all_(
     as_json: Json = False,
 ) -> None:
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
-    from host import jobs
+    from host import jobs, zoo
 
     settings = {"budget_s": budget_s, "threads": threads}
-    plan = jobs.plan_all(model, weights, backend, settings, images, precision or [])
+    models = zoo.find_all(model, model_file)
+    plan = jobs.plan_all(models, weights, backend, settings, images, precision or [])
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
     raise typer.Exit(jobs.carry_out(plan, options, report=True))
 
@@ -122,8 +135,10 @@ def all_(
 @app.command()
 def prepare(
     model: Models,
+    model_file: ModelFile = None,
     weights: Weights = "generated",
     images: Images = None,
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -132,24 +147,33 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Make weights, inference graph, frozen graph and reference outputs, and stop there."""
-    from host import jobs
+    from host import jobs, zoo
 
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
-    raise typer.Exit(jobs.carry_out(jobs.plan_prepare(model, weights, images), options))
+    plan = jobs.plan_prepare(zoo.find_all(model, model_file), weights, images)
+    raise typer.Exit(jobs.carry_out(plan, options))
 
 
 @app.command()
 def run(
     stage: Annotated[str, typer.Argument(metavar="TOOL.COMMAND", help="e.g. tflite.benchmark")],
     model: Models,
+    model_file: ModelFile = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the stage.")
     ] = None,
     inputs: Inputs = None,
     images: Images = None,
     weights: Weights = "generated",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -157,10 +181,13 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run one stage; what it needs is made first or taken from the store."""
-    from host import jobs
+    from host import jobs, zoo
 
-    plan = jobs.plan_one(model, stage, weights, inputs or [], settings or [], images)
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    models = zoo.find_all(model, model_file)
+    plan = jobs.plan_one(models, stage, weights, inputs or [], settings or [], images)
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
+    )
     raise typer.Exit(jobs.carry_out(plan, options))
 
 
@@ -198,9 +225,11 @@ def label(
 @app.command()
 def plan(
     model: Models,
+    model_file: ModelFile = None,
     weights: Weights = "generated",
     images: Images = None,
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
     precision: Precisions = None,
     engine: Engine = "auto",
     work: Work = WORK,
@@ -209,11 +238,13 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what `all` would run and why, running nothing."""
-    from host import jobs
+    from host import jobs, zoo
 
     settings = {"budget_s": budget_s, "threads": threads}
-    planned = jobs.plan_all(model, weights, backend, settings, images, precision or [])
-    jobs.preview(planned, jobs.Options(work=work, engine=engine, as_json=as_json))
+    models = zoo.find_all(model, model_file)
+    planned = jobs.plan_all(models, weights, backend, settings, images, precision or [])
+    options = jobs.Options(work=work, engine=engine, as_json=as_json, tensorflow=tensorflow)
+    jobs.preview(planned, options)
 
 
 @app.command()
@@ -254,19 +285,19 @@ def clean(
 
 
 @models_app.command("list")
-def models_list(as_json: Json = False) -> None:
+def models_list(model_file: ModelFile = None, as_json: Json = False) -> None:
     """List the networks; a family takes any depth multiplier."""
     from host import catalog
 
-    catalog.list_models(as_json=as_json)
+    catalog.list_models(model_file, as_json=as_json)
 
 
 @models_app.command("show")
-def models_show(name: str, as_json: Json = False) -> None:
+def models_show(name: str, model_file: ModelFile = None, as_json: Json = False) -> None:
     """Show what is known of one network."""
     from host import catalog
 
-    catalog.show_model(name, as_json=as_json)
+    catalog.show_model(name, model_file, as_json=as_json)
 
 
 @images_app.command("build")

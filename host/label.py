@@ -33,7 +33,8 @@ def plan(
     Raises:
         InvalidRequest: there is no such model or backend, or one that cannot answer.
     """
-    pictures.require_image_network(zoo.find(model))
+    found = zoo.find(model)
+    pictures.require_image_network(found)
     wanted = [_able(jobs.backend(name)) for name in backends] if backends else _all_able()
     files = [*inputs, f"labels={labels}"] if labels else inputs
 
@@ -51,7 +52,7 @@ def plan(
                 planner.add(name, {"top": top, "precision": answers.params["precision"]}, sources)
         return planner.stages
 
-    return jobs.for_each([model], weights, {"threads": threads}, target, inputs=files, images=image)
+    return jobs.for_each([found], weights, {"threads": threads}, target, inputs=files, images=image)
 
 
 def _able(backend: str) -> str:

@@ -10,7 +10,8 @@ from tools.stage import Input, InvalidRequest, Output, Result, Tool, progress, w
 # TensorFlow's distribution has another name on each kind of machine; see images/tf1/requirements.in.
 TENSORFLOW = ("tensorflow-cpu", "tensorflow-cpu-aws", "tensorflow")
 
-tool = Tool("tf1", packages=(*TENSORFLOW, "tf2onnx", "onnx", "numpy"))
+# The build `legacy` is TensorFlow 1.15: converters of its time cannot read what TensorFlow 2 writes.
+tool = Tool("tf1", packages=(*TENSORFLOW, "tf2onnx", "onnx", "numpy"), builds={"legacy": "3.7"})
 
 
 @tool.command()
@@ -22,10 +23,14 @@ def generate_weights(
     depth_multiplier: float = 1.0,
     sequence_length: int = 128,
     seed: int = 0,
+    layers: Optional[Input] = None,
     ckpt_index: Output = "{model}.ckpt.index",
     ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
 ) -> Result:
-    """Write a checkpoint of generated weights: the same values on every machine."""
+    """Write a checkpoint of generated weights: the same values on every machine.
+
+    `layers` is the table of a network that is described by one (tools/tf1/networks/tables.py).
+    """
     from tools.tf1 import checkpoint, graphs, networks, weights
 
     prefix = checkpoint.prefix(ckpt_index, ckpt_data)
@@ -36,6 +41,7 @@ def generate_weights(
         classes=classes,
         depth_multiplier=depth_multiplier,
         sequence_length=sequence_length,
+        table=layers.read_text() if layers else "",
     )
     shapes = graphs.variables(built.graph.as_graph_def())
     checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
@@ -50,10 +56,14 @@ def export(
     classes: int = 1001,
     depth_multiplier: float = 1.0,
     sequence_length: int = 128,
+    layers: Optional[Input] = None,
     graph: Output = "{model}.inf.pb",
     signature: Output = "{model}.signature.json",
 ) -> Result:
-    """Write the inference graph (variables not frozen) and its signature."""
+    """Write the inference graph (variables not frozen) and its signature.
+
+    `layers` is the table of a network that is described by one (tools/tf1/networks/tables.py).
+    """
     from tools.tf1 import graphs, networks
 
     built = networks.build(
@@ -63,6 +73,7 @@ def export(
         classes=classes,
         depth_multiplier=depth_multiplier,
         sequence_length=sequence_length,
+        table=layers.read_text() if layers else "",
     )
     graph.write_bytes(built.graph.as_graph_def().SerializeToString(deterministic=True))
     described = graphs.signature_of(built.graph, built.inputs, networks.OUTPUT, built.output_kind)
@@ -99,7 +110,7 @@ def freeze(
     if save_weights:
         import numpy as np
 
-        path = frozen.with_name(frozen.name.removesuffix(".frozen.pb") + ".weights.npz")
+        path = frozen.with_name(frozen.name.replace(".frozen.pb", ".weights.npz"))
         extra["weights"] = str(path)
         np.savez(path, **values)
     return Result(outputs=extra, metadata={"variables": len(shapes), "nodes": len(part.node)})
@@ -206,9 +217,14 @@ def flops(
     network = graphs.open_frozen(frozen, ends)
     by_node = counts.count_by_node(network)
     rows = [
-        {"name": node.name, "op": node.type, "shape": node.outputs[0].shape.as_list(), "flops": count}
+        {
+            "name": node.name,
+            "op": node.type,
+            "shape": node.outputs[0].shape.as_list(),
+            "flops": by_node[node.name],
+        }
         for node in network.get_operations()
-        if (count := by_node.get(node.name))
+        if node.name in by_node
     ]
     macs = sum(row["flops"] for row in rows if row["op"] in counts.MULTIPLY_ADDS) // 2
     metrics = {
