@@ -204,7 +204,7 @@ def calibration(
         said = {"representative_inputs": "the user's images"}
     else:
         inputs = references.inputs(n_inputs, seed, ends)
-        hint = "Ranges of inputs of your own are nearer to the truth: --images."
+        hint = "Your own give truer ranges: --images FOLDER, or --input calibration=FILE."
         said = {"representative_inputs": f"seeded noise (seed {seed})", "hint": hint}
     np.savez(calibration, **{f"inputs/{name}": values for name, values in inputs.items()})
     return Result(metadata={**said, "n_inputs": len(next(iter(inputs.values())))})
