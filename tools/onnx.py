@@ -89,14 +89,7 @@ def benchmark(
 @tool.command()
 def info(onnx: Input, table: Output = "{model}.nodes.json") -> Result:
     """List the graph's nodes; count its operators and parameters."""
-    from google.protobuf.message import DecodeError
-    from onnx import checker, load
-
-    try:
-        model = load(onnx)
-        checker.check_model(model)
-    except (DecodeError, checker.ValidationError) as error:
-        raise _not_onnx(onnx, error) from error
+    model = _read(onnx)
     nodes = [
         {"name": node.name, "operator": node.op_type, "inputs": [*node.input], "outputs": [*node.output]}
         for node in model.graph.node
@@ -111,6 +104,33 @@ def info(onnx: Input, table: Output = "{model}.nodes.json") -> Result:
     }
     parameters = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     return Result(metrics={"nodes": len(nodes), "parameters": parameters}, metadata=metadata)
+
+
+@tool.command()
+def describe(onnx: Input, input_shape: str = "", layers: Output = "{model}.onnx.layers.json") -> Result:
+    """Count parameters and operations of each layer; see tools/anatomy.py."""
+    from tools import anatomy, onnx_graph
+
+    found = anatomy.describe(onnx_graph.read(onnx, _read(onnx), anatomy.parse_shapes(input_shape)))
+    write_json(layers, found)
+    return anatomy.result(found)
+
+
+def _read(path: Path) -> Any:
+    """Return the `ModelProto`.
+
+    Raises:
+        InvalidRequest: the file is corrupt, or cut off.
+    """
+    from google.protobuf.message import DecodeError
+    from onnx import checker, load
+
+    try:
+        model = load(path)
+        checker.check_model(model)
+    except (DecodeError, checker.ValidationError) as error:
+        raise _not_onnx(path, error) from error
+    return model
 
 
 def _load(path: Path, options: Any) -> Any:

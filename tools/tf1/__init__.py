@@ -142,6 +142,17 @@ def flops(
 
 
 @tool.command()
+def describe(frozen: Input, input_shape: str = "", layers: Output = "{model}.frozen.layers.json") -> Result:
+    """Count parameters and operations of each layer of any frozen graph; see tools/anatomy.py."""
+    from tools import anatomy
+    from tools.tf1 import anatomy as frozen_graph
+
+    found = anatomy.describe(frozen_graph.read(frozen, anatomy.parse_shapes(input_shape)))
+    write_json(layers, found)
+    return anatomy.result(found)
+
+
+@tool.command()
 def to_tflite(frozen: Input, signature: Input, tflite: Output = "{model}.tflite") -> Result:
     """Convert to TFLite, float32."""
     from tools.tf1 import convert, graphs
