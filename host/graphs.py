@@ -1,8 +1,10 @@
-"""Looking at one network: its layers counted (`flops`) and drawn (`visualize`), from a model or any file."""
+"""Looking at a network layer by layer: counted (`flops`), drawn (`visualize`); of a model or of any file."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,10 @@ from host import jobs, show, toolbox
 from host.pipeline import Outcome
 from host.plan import Planner, Stage
 from host.store import Store
-from host.zoo import Model, find
+from host.zoo import Model
 from tools.stage import InvalidRequest
 
-# What `describe` reads, by the suffix that its files have.
+# What each artifact with layers to read is called in a file's name, and the command that reads it.
 DESCRIBERS: Mapping[str, tuple[str, str]] = {
     "frozen": (".pb", "tf1.describe"),
     "onnx": (".onnx", "onnx.describe"),
@@ -22,56 +24,122 @@ DESCRIBERS: Mapping[str, tuple[str, str]] = {
 COLUMNS = ("layer", "operation", "input", "output", "params", "MACs", "share")
 
 
-def plan_flops(
-    file: Path | None, models: Sequence[str], artifact: str, weights: str, input_shape: Sequence[str]
-) -> jobs.Plan:
-    """Return the plan that counts the layers of a file, or of each model's artifact."""
-    return _plan(file, models, artifact, weights, input_shape, draw=False)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What to look at: the artifact of one of `models`, or else `file`."""
+
+    models: Sequence[str]
+    file: Path | None
+    artifact: str
+    weights: str
+    input_shape: Sequence[str]
 
 
-def _plan(
-    file: Path | None,
-    models: Sequence[str],
-    artifact: str,
-    weights: str,
-    input_shape: Sequence[str],
-    *,
-    draw: bool,
-) -> jobs.Plan:
-    if (file is None) == (not models):
-        message = "name either a file or a model"
-        raise InvalidRequest(message, hint="e.g. --model squeezenet, or squeezenet.frozen.pb")
+def flops(subject: Subject, options: jobs.Options) -> int:
+    """Count, print the layers of each network and its totals; return the exit code."""
+    return jobs.carry_out(_plan(subject, draw=False), options, present=_print_layers)
+
+
+def visualize(subject: Subject, options: jobs.Options) -> int:
+    """Draw each network as a page, print where it is; return the exit code."""
+    return jobs.carry_out(_plan(subject, draw=True), options, present=_print_pages)
+
+
+def _plan(subject: Subject, *, draw: bool) -> jobs.Plan:
+    file, artifact = subject.file, subject.artifact
+    if (file is None) == (not subject.models):
+        message = "it takes either a file or a model"
+        raise InvalidRequest(message, hint="e.g. --model squeezenet, or my.frozen.pb, or my.onnx")
     if file:
-        artifact = artifact_of(file)
+        artifact = _artifact_of(file)
     elif artifact not in DESCRIBERS:
         message = f"the artifact {artifact!r} cannot be read layer by layer"
-        raise InvalidRequest(message, hint=f"Choose one of {', '.join(DESCRIBERS)}, or use --netron")
-    command = toolbox.find(DESCRIBERS[artifact][1])
+        raise InvalidRequest(message, hint=f"Choose {' or '.join(DESCRIBERS)}; Netron shows others: --netron")
+    describe = toolbox.find(DESCRIBERS[artifact][1])
 
     def target(planner: Planner) -> list[Stage]:
-        described = planner.add(command, {"input_shape": " ".join(input_shape)})
+        described = planner.add(describe, {"input_shape": " ".join(subject.input_shape)})
         if draw:
-            planner.add_after(toolbox.find("report.draw"), {"layers": described})
+            planner.add(toolbox.find("report.draw"), {"title": described.model}, {"layers": described})
         return planner.stages
 
     if file is None:
-        return jobs.for_each(models, weights, {}, target)
+        return jobs.plan_target(subject.models, subject.weights, target)
 
     def plan(store: Store) -> list[Stage]:
-        model = Model(name=file.name.removesuffix(".pb").removesuffix(".onnx"), about="", params={})
-        return target(Planner(model, {artifact: store.take_in({artifact: file})}, {}))
+        name = re.sub(r"[^\w.+-]|^[.+-]", "_", file.stem)
+        return target(
+            Planner(Model(name=name, about="", params={}), {artifact: store.take_in({artifact: file})}, {})
+        )
 
     return plan
 
 
-def artifact_of(file: Path) -> str:
-    """Return the artifact that a file is, by its name.
-
-    Raises:
-        InvalidRequest: it is none that has a graph to read.
-    """
+def _artifact_of(file: Path) -> str:
     for artifact, (suffix, _) in DESCRIBERS.items():
         if file.suffix == suffix:
             return artifact
-    message = f"{file.name} is neither a TensorFlow graph (.pb) nor an ONNX network (.onnx)"
-    raise InvalidRequest(message, hint="Other formats can be looked at in Netron: visualize --netron FILE")
+    message = f"{file.name} is neither a frozen TensorFlow graph (.pb) nor an ONNX network (.onnx)"
+    raise InvalidRequest(message, hint="Netron shows other formats: python runner.py visualize --netron FILE")
+
+
+def _print_layers(
+    document: Mapping[str, Any], known: Mapping[Stage, Outcome], folder: Path, *, as_json: bool
+) -> None:
+    found = {
+        stage.model: json.loads(outcome.entry.path("layers").read_text())
+        for stage, outcome in known.items()
+        if outcome.entry and "layers" in stage.outputs
+    }
+    if as_json:
+        show.print_json(found if len(found) > 1 else next(iter(found.values()), {}))
+    else:
+        for model, described in found.items():
+            _print_network(model, described)
+    _print_reasons(known, folder)
+
+
+def _print_network(model: str, described: Mapping[str, Any]) -> None:
+    layers = described["layers"]
+    counted = [layer for layer in layers if layer["params"] or layer["macs"]]
+    print(f"\n{model}: {described['format']}")
+    show.table(COLUMNS, [_row(layer) for layer in counted])
+    print(
+        f"\n{described['params']:,} parameters, {described['macs']:,} MACs, "
+        f"{described['operations']:,} operations (two for each MAC, and the rest)"
+    )
+    if rest := len(layers) - len(counted):
+        print(f"{rest} layers without parameters and MACs are not shown; --json has them")
+    for note in described["notes"]:
+        print(f"note: {note}")
+    if described["not_counted"]:
+        listed = ", ".join(f"{operator} ({count})" for operator, count in described["not_counted"].items())
+        print(f"note: no rule for these operators, so none of their operations are counted: {listed}")
+
+
+def _row(layer: Mapping[str, Any]) -> tuple[str, ...]:
+    shapes = ["x".join(map(str, shape)) for shape in (*layer["input_shapes"], layer["output_shape"])]
+    numbers = f"{layer['params']:,}", f"{layer['macs']:,}", f"{layer['share']:.1%}"
+    return layer["name"], layer["operation"], " ".join(shapes[:-1]), shapes[-1], *numbers
+
+
+def _print_pages(
+    document: Mapping[str, Any], known: Mapping[Stage, Outcome], folder: Path, *, as_json: bool
+) -> None:
+    pages = {
+        stage.model: str(outcome.entry.path("page"))
+        for stage, outcome in known.items()
+        if outcome.entry and "page" in stage.outputs
+    }
+    if as_json:
+        show.print_json(pages)
+    else:
+        for page in pages.values():
+            print(page)
+    _print_reasons(known, folder)
+
+
+def _print_reasons(known: Mapping[Stage, Outcome], folder: Path) -> None:
+    for line in show.reasons(known):
+        jobs.note(line)
+    jobs.note(f"run: {folder}")

@@ -19,6 +19,7 @@ from tools.stage import InvalidRequest, Result, write_json
 
 REPORT = "report.html"
 Plan = Callable[[Store], list[Stage]]
+Present = Callable[..., None]  # takes what show.outcomes takes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,11 @@ def plan_one(
         return planner.stages
 
     return _for_each(models, weights, {}, target, inputs)
+
+
+def plan_target(models: Iterable[str], weights: str, target: Callable[[Planner], list[Stage]]) -> Plan:
+    """Return the plan that has for each model the stages that `target` adds."""
+    return _for_each(models, weights, {}, target)
 
 
 def _for_each(
@@ -119,8 +125,8 @@ def _backend(name: str) -> str:
     return name
 
 
-def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
-    """Run a plan, write the run's folder, show what came out; return the exit code."""
+def carry_out(plan: Plan, options: Options, *, report: bool = False, present: Present = show.outcomes) -> int:
+    """Run a plan, write the run's folder, let `present` show what came out; return the exit code."""
     from host.live import show_progress  # `plan` has no use for it
 
     store = Store(options.work.resolve())
@@ -140,7 +146,7 @@ def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
             finally:
                 write_json(run.folder / "run.json", results.about(run, engine, pipeline))
                 folder = run.close()
-    show.outcomes(document, pipeline.outcomes, folder, as_json=options.as_json)
+    present(document, pipeline.outcomes, folder, as_json=options.as_json)
     return results.exit_code(pipeline.outcomes.values(), tolerant=report)
 
 

@@ -60,8 +60,15 @@ class Planner:
             self._made[command.full_name] = self.add(command)
         return self._made[command.full_name]
 
-    def add(self, command: Command, params: Mapping[str, Any] | None = None) -> Stage:
+    def add(
+        self,
+        command: Command,
+        params: Mapping[str, Any] | None = None,
+        sources: Mapping[str, Stage] | None = None,
+    ) -> Stage:
         """Plan `command` with `params`, after all that it needs.
+
+        `sources` are stages to take inputs from, where more than one makes an artifact of that name.
 
         Raises:
             InvalidRequest: a parameter is unknown or missing, or nothing makes an input.
@@ -70,6 +77,8 @@ class Planner:
         for artifact in command.inputs:
             if artifact in self.given:
                 inputs[artifact] = self.given[artifact]
+            elif sources and artifact in sources:
+                inputs[artifact] = sources[artifact]
             elif artifact not in command.optional:
                 inputs[artifact] = self.want(toolbox.producer(artifact))
         stage = Stage(

@@ -62,7 +62,7 @@ def outcomes(
         _results(records)
     else:
         _findings(known)
-    for line in _reasons(known):
+    for line in reasons(known):
         print(line)
     report = folder / "report.html"
     print(f"\nrun: {folder}" + (f"\nreport: {report}" if report.exists() else ""))
@@ -76,7 +76,6 @@ def _results(records: Sequence[Mapping[str, Any]]) -> None:
 
 def _row(record: Mapping[str, Any]) -> list[str | Text]:
     latency = record["latency_ms"] or {}
-    correctness = record["correctness"]
     backend, runtime = record["backend"], record["runtime"]
     status = record["status"] + (" (simulated)" if record["simulated"] else "")
     return [
@@ -88,9 +87,16 @@ def _row(record: Mapping[str, Any]) -> list[str | Text]:
         _number(record["throughput_per_s"]),
         _number(record["load_ms"]),
         _number(record["peak_rss_mb"]),
-        f"cos {correctness['cosine']:.6f}, top-1 {correctness['top1_match']:.0%}" if correctness else "-",
+        _correctness(record["correctness"]),
         Text(status, style=STYLES.get(record["status"], "red")),
     ]
+
+
+def _correctness(found: Mapping[str, float | None] | None) -> str:
+    if not found or found["cosine"] is None:
+        return "-"
+    top1 = found["top1_match"]
+    return f"cos {found['cosine']:.6f}" + (f", top-1 {top1:.0%}" if top1 is not None else "")
 
 
 def _number(value: float | None) -> str:
@@ -113,7 +119,7 @@ def _findings(known: Mapping[Stage, Outcome]) -> None:
             print(f"files: {outcome.folder}")
 
 
-def _reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
+def reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
     """Yield why each stage was not done and what to do, models with the same reason together."""
     models: dict[str, list[str]] = {}
     for stage, outcome in known.items():

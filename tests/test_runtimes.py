@@ -214,7 +214,12 @@ def test_openvino_refuses_what_it_cannot_convert(network: Files, run_stage: RunS
             convert(frozen=path)
     signature = json.loads(network["signature"].read_text())
     path = tmp_path / "m.signature.json"
-    for wrong in ({"input_shape": [1, 64, 64]}, {"output_shape": [1, 12]}, {"output_shape": None}):
+    wrong_inputs = [{"input": {"shape": [1, 64, 64]}}, {"image": {"shape": [1, 64, 64, 3]}}, []]
+    for wrong in (
+        *({"inputs": inputs} for inputs in wrong_inputs),
+        {"output_shape": [1, 12]},
+        {"output_shape": None},
+    ):
         path.write_text(json.dumps({**signature, **wrong}))
         with pytest.raises(InvalidRequest):
             convert(signature=path)

@@ -1,14 +1,13 @@
 """What a network is made of: layers with shapes, parameters and operations, alike for every file format.
 
-A format's reader (tools/tf1/anatomy.py, tools/onnx_graph.py) lists nodes and shapes; here they are counted and
-joined into layers. `describe` says the same of a convolution with its bias, batch normalisation and
-activation as a person would: one layer.
+A format's reader (tools/tf1/anatomy.py, tools/onnx_graph.py) lists nodes and shapes; here they are counted
+and joined into layers: a convolution with its bias, batch normalisation and activation is one, as people say.
 
-- MACs: multiplications of an activation by a weight, or of two activations in a product of matrices, each with
-  its addition: what papers state. A reader gives them, since their shapes are in another order in each format.
-- Operations: two for each MAC; for the rest one for each element, or as `COSTS` and a pool's window say.
-- Parameters: the elements of constants of floats (or 8-bit numbers) with at least one dimension, each once, where
-  it is used first. Stored moments and the scales of quantisation are none: nothing trains them.
+- MACs: multiplications of an activation by a weight, or of two activations in a product of matrices, each
+  with its addition: what papers state. A reader counts them, since formats order their shapes differently.
+- Operations: two for each MAC; beyond that one for each element of an output, or as `COSTS` and windows say.
+- Parameters: the elements of constants of floats (or 8-bit numbers) with at least one dimension, each once,
+  where it is used first. Stored moments and the scales of quantisation are none: nothing trains them.
 """
 
 from __future__ import annotations
@@ -23,36 +22,48 @@ from typing import Any, Optional
 
 from tools.stage import InvalidRequest, Result
 
-BATCH_NORM = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "BatchNormalization")
-QUANTISE = ("QuantizeLinear", "DequantizeLinear")
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Operators by what they cost, under their names in TensorFlow and in ONNX.
+BATCH_NORM = _words("FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 BatchNormalization")
+QUANTISE = _words("QuantizeLinear DequantizeLinear")
+ACTIVATIONS = _words("""
+    Relu Relu6 Elu Selu LeakyRelu PRelu Sigmoid HardSigmoid HardSwish Tanh Clip Softplus Gelu""")
+ARITHMETIC = _words("""
+    Add AddV2 AddN Sub Mul Div RealDiv Maximum Minimum Max Min Pow SquaredDifference""")
+FUNCTIONS = _words("""
+    Exp Log Sqrt Rsqrt Square Neg Abs Erf Reciprocal Floor Round Sin Cos Sign
+    Equal NotEqual Greater GreaterEqual Less LessEqual GreaterOrEqual LessOrEqual
+    And Or Not LogicalAnd LogicalOr LogicalNot Select SelectV2 Where""")
+REDUCTIONS = _words("""
+    Mean Sum Prod ArgMax ArgMin GlobalAveragePool GlobalMaxPool
+    ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL2""")
+COUNTED_BY_READER = _words("""
+    Conv2D Conv3D DepthwiseConv2dNative Conv2DBackpropInput MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3
+    Einsum Conv ConvTranspose Gemm MaxPool AvgPool AveragePool LRN""")
+RESHAPES = _words("""
+    Identity Reshape Squeeze Unsqueeze ExpandDims Flatten Cast Transpose Dropout StopGradient""")
+MOVES = RESHAPES | _words("""
+    Concat ConcatV2 Pad PadV2 MirrorPad Split SplitV Slice StridedSlice Gather GatherV2 Pack Unpack Tile
+    Expand BroadcastTo Shape Size Fill Range OneHot EyeLike ZerosLike ConstantOfShape PlaceholderWithDefault
+    SpaceToBatchND BatchToSpaceND SpaceToDepth DepthToSpace""")
+
+COSTS: Mapping[str, float] = {  # operations for each element of the output
+    **dict.fromkeys({*ACTIVATIONS, *ARITHMETIC, *FUNCTIONS, "BiasAdd"}, 1.0),
+    **dict.fromkeys(BATCH_NORM, 2.0),  # a scale and an offset
+    **dict.fromkeys(("Softmax", "LogSoftmax"), 5.0),  # as TensorFlow's profiler counts it
+    **dict.fromkeys(("LayerNormalization", "InstanceNormalization"), 8.0),  # moments, a root, scale, offset
+    **dict.fromkeys(QUANTISE, 2.0),
+}
+
 # Inputs, by position, that hold no parameters although they are constants of floats.
 NO_PARAMETERS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(BATCH_NORM, (3, 4)),  # stored mean and variance
     **dict.fromkeys(QUANTISE, (1, 2)),  # scale and zero point
 }
-
-# What a multiplication of matrices or a window is not. Names are those of TensorFlow and of ONNX together.
-ACTIVATIONS = set("Relu Relu6 Elu Selu LeakyRelu PRelu Sigmoid HardSigmoid HardSwish Tanh Clip Softplus Gelu".split())
-ARITHMETIC = set("Add AddV2 AddN Sub Mul Div RealDiv Maximum Minimum Max Min Pow SquaredDifference".split())
-FUNCTIONS = set("Exp Log Sqrt Rsqrt Square Neg Abs Erf Reciprocal Floor Round Sin Cos Sign".split())
-COMPARISONS = set("Equal NotEqual Greater GreaterEqual Less LessEqual GreaterOrEqual LessOrEqual".split())
-COMPARISONS |= set("And Or Not LogicalAnd LogicalOr LogicalNot Select SelectV2 Where".split())
-REDUCTIONS = set("Mean Sum Prod ArgMax ArgMin GlobalAveragePool GlobalMaxPool".split())
-REDUCTIONS |= {f"Reduce{name}" for name in ("Mean", "Sum", "Max", "Min", "Prod", "L2")}
-WINDOWS = {"MaxPool", "AvgPool", "AveragePool", "LRN"}  # the reader gives the window
-PRODUCTS = set("Conv2D Conv3D DepthwiseConv2dNative Conv2DBackpropInput MatMul BatchMatMul BatchMatMulV2".split())
-PRODUCTS |= set("BatchMatMulV3 Einsum Conv ConvTranspose Gemm".split())  # the reader gives the MACs
-COSTS: Mapping[str, float] = {
-    **dict.fromkeys((*ACTIVATIONS, *ARITHMETIC, *FUNCTIONS, *COMPARISONS, "BiasAdd"), 1.0),
-    **dict.fromkeys(BATCH_NORM, 2.0),  # a scale and an offset
-    **dict.fromkeys(("Softmax", "LogSoftmax"), 5.0),  # as TensorFlow's profiler counts it
-    **dict.fromkeys(("LayerNormalization", "InstanceNormalization"), 8.0),  # two means, a root, scale, offset
-    **dict.fromkeys(QUANTISE, 2.0),
-}
-RESHAPES = set("Identity Reshape Squeeze Unsqueeze ExpandDims Flatten Cast Transpose Dropout StopGradient".split())
-MOVES = set("Concat ConcatV2 Pad PadV2 MirrorPad Split SplitV Slice StridedSlice Gather GatherV2 Shape Pack".split())
-MOVES |= set("Unpack Tile Expand ConstantOfShape Fill OneHot Range SpaceToBatchND BatchToSpaceND Size".split())
-MOVES |= {"DepthToSpace", "SpaceToDepth", "ZerosLike", "PlaceholderWithDefault", "BroadcastTo", "EyeLike", *RESHAPES}
 
 # What belongs to the layer in front of it, if that layer feeds nothing else.
 FOLLOWERS = {"BiasAdd", *BATCH_NORM, *ACTIVATIONS, *RESHAPES, *ARITHMETIC, *QUANTISE}
@@ -81,8 +92,8 @@ class Node:
 class Network:
     """What a reader finds. Nodes are in an order in which each comes after those that it reads.
 
-    `constants` maps the constants in the file to the number of parameters in each, zero for one that is an index,
-    a shape or a scalar.
+    `constants` maps the constants in the file to the number of parameters in each, zero for one that is an
+    index, a shape or a scalar.
     """
 
     format: str
@@ -252,5 +263,4 @@ def _operations(node: Node, shapes: Mapping[str, Shape]) -> int:
 
 
 def _is_known(node: Node) -> bool:
-    known = (COSTS, REDUCTIONS, WINDOWS, PRODUCTS, MOVES)
-    return any(node.op in operations for operations in known)
+    return any(node.op in group for group in (COSTS, REDUCTIONS, COUNTED_BY_READER, MOVES))

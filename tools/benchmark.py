@@ -12,6 +12,7 @@ import re
 import time
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
@@ -21,22 +22,27 @@ from tools.stage import InvalidRequest, Result, StageError, WrongOutput, progres
 if TYPE_CHECKING:
     import numpy as np
 
+    Inputs = Mapping[str, np.ndarray]
+
+INPUTS = "inputs/"  # before an input's name in a reference file
+
 
 class Session(Protocol):
     """A network that a runtime has loaded, at batch 1.
 
     Attributes:
-        input_shape: of the network, e.g. (1, 3, 224, 224); an axis of no fixed length is not an int.
+        input_shapes: of the network's inputs by name, e.g. {"input": (1, 3, 224, 224)}; an axis of no fixed
+            length is not an int.
         infer: one inference on the input that `feed` set; the call that is timed, so nothing else is in it.
         metadata: what is known only now: `device_name`, `threads` really used, delegates.
     """
 
-    input_shape: tuple[Any, ...]
+    input_shapes: Mapping[str, tuple[Any, ...]]
     infer: Callable[[], object]
     metadata: dict[str, Any]
 
-    def feed(self, batch: np.ndarray) -> None:
-        """Set the input: float32 in `input_shape`."""
+    def feed(self, batches: Mapping[str, np.ndarray]) -> None:
+        """Set the inputs, of the names and shapes of `input_shapes`."""
 
     def output(self) -> np.ndarray:
         """Return a copy of the last inference's output, which starts with the batch axis."""
@@ -95,17 +101,17 @@ def _run(
     inputs, expected = read_reference(reference)
     progress(0.0, f"loading on {target.device}")
     session, load_ms = _timed_ms(load)
-    session.feed(to_layout(inputs[:1], session.input_shape))
+    feed(session, inputs, 0)
     _, first_inference_ms = _timed_ms(session.infer)
 
-    progress(0.1, f"checking {len(inputs)} outputs")
+    progress(0.1, f"checking {len(expected)} outputs")
     limits = gate.limits(expected, target.precision)
     metadata = {**identity, **session.metadata, "tolerance": limits}
-    answers = _infer_all(session, inputs)
+    answers = infer_all(session, inputs)
     try:
         correctness = gate.check(answers, expected, target.precision)
         progress(0.2, f"measuring for {target.budget_s:g} s at most")
-        session.feed(to_layout(inputs[:1], session.input_shape))
+        feed(session, inputs, 0)
         before = measure.conditions()
         measurement = measure.measure(session.infer, budget_s=target.budget_s)
         after = measure.conditions()
@@ -132,15 +138,34 @@ def _timed_ms(call: Callable[[], Any]) -> tuple[Any, float]:
     return value, (time.perf_counter_ns() - start) / 1e6
 
 
-def _infer_all(session: Session, inputs: np.ndarray) -> np.ndarray:
+def infer_all(session: Session, inputs: Inputs) -> np.ndarray:
+    """Return the network's outputs [n, ...] for all inputs, one inference each."""
     import numpy as np
 
     answers = []
-    for index in range(len(inputs)):
-        session.feed(to_layout(inputs[index : index + 1], session.input_shape))
+    for index in range(len(next(iter(inputs.values())))):
+        feed(session, inputs, index)
         session.infer()
         answers.append(session.output())
     return np.concatenate(answers)
+
+
+def feed(session: Session, inputs: Inputs, index: int) -> None:
+    """Set the session's inputs to the `index`-th of `inputs`.
+
+    A network of one input takes it by whatever name, which in a file of the user's own may be another.
+
+    Raises:
+        InvalidRequest: the network has other inputs.
+    """
+    wanted = session.input_shapes
+    batches = {name: values[index : index + 1] for name, values in inputs.items()}
+    if len(wanted) == len(batches) == 1:
+        batches = dict(zip(wanted, batches.values()))
+    if batches.keys() != wanted.keys():
+        message = f"the network takes {', '.join(wanted)}, the reference has {', '.join(batches)}"
+        raise InvalidRequest(message, hint="Network and reference belong to different models.")
+    session.feed({name: to_layout(batches[name], shape) for name, shape in wanted.items()})
 
 
 def _check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, precision: str) -> None:
@@ -162,8 +187,8 @@ def _check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, pre
         raise WrongOutput(message, hint="The runtime returns outputs of earlier inferences.")
 
 
-def read_reference(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the reference's inputs [n, H, W, C] and outputs [n, ...], both float32.
+def read_reference(path: Path) -> tuple[Inputs, np.ndarray]:
+    """Return the reference's inputs by name, each [n, ...], and outputs [n, ...] float32.
 
     Raises:
         InvalidRequest: it is not such a file.
@@ -172,21 +197,27 @@ def read_reference(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     try:
         with path.open("rb") as file, np.load(file) as data:
-            inputs, outputs = data["inputs"], data["outputs"]
+            names = [name for name in data.files if name.startswith(INPUTS)]
+            inputs = {name[len(INPUTS) :]: data[name] for name in names}
+            outputs = data["outputs"]
+            lengths = {len(values) for values in (*inputs.values(), outputs)}
     except (
         *(OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error),
         *(TypeError, AttributeError),  # an array alone, which is no context manager
     ) as error:
         message = f"{path.name} is not a reference of inputs and outputs, or it is cut off: {error}"
         raise InvalidRequest(message, hint="Make it again with tf1.reference.") from error
-    if len(inputs) == 0 or len(inputs) != len(outputs):
-        message = f"{path.name} holds {len(inputs)} inputs and {len(outputs)} outputs"
+    if not inputs or len(lengths) != 1 or 0 in lengths:
+        counts = ", ".join(
+            f"{len(values)} of {name}" for name, values in {**inputs, "outputs": outputs}.items()
+        )
+        message = f"{path.name} does not hold as many inputs as outputs: {counts}"
         raise InvalidRequest(message, hint="Make it again with tf1.reference.")
-    return inputs.astype(np.float32), outputs.astype(np.float32)
+    return inputs, outputs.astype(np.float32)
 
 
 def to_layout(batch: np.ndarray, shape: tuple[Any, ...]) -> np.ndarray:
-    """Return an NHWC batch as the network's input shape wants it: as it is, or as NCHW.
+    """Return a batch as the network's input shape wants it: as it is, or NCHW instead of NHWC.
 
     Raises:
         InvalidRequest: it fits neither.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,17 +47,19 @@ class OpenvinoSession:
             raise Unsupported(message, hint="Try another precision or device.") from error
         self.metadata = _executed(core, compiled, device, wanted)
         self._request = compiled.create_infer_request()
-        self._input = self._request.get_input_tensor().data  # the request's own memory, aligned as it likes
-        self.input_shape = tuple(self._input.shape)
+        # the request's own memory, aligned as it likes
+        self._inputs = {_name(port): self._request.get_tensor(port).data for port in compiled.inputs}
+        self.input_shapes = {name: tuple(memory.shape) for name, memory in self._inputs.items()}
         # The input is set before and the output not copied. compiled(x), the usual call, hands the input over
         # each time: most of the 5 % by which a plain loop over squeezenet is slower than benchmark_app says.
         # What is left, 1 to 2 %, is Python's binding outside the request's own clock (`latency`), which
         # benchmark_app reads; we time the call, as for the other runtimes (tests/bench/fidelity.py).
         self.infer = functools.partial(self._request.infer, share_outputs=True)
 
-    def feed(self, batch: np.ndarray) -> None:
-        """Set the input."""
-        self._input[...] = batch
+    def feed(self, batches: Mapping[str, np.ndarray]) -> None:
+        """Set the inputs."""
+        for name, batch in batches.items():
+            self._inputs[name][...] = batch
 
     def output(self) -> np.ndarray:
         """Return a copy of the output."""
@@ -84,10 +87,11 @@ def convert(
     # Not ov.convert_model: it reads the same, takes a second longer, and imports openvino_telemetry.
     network = _read(ov.Core(), frozen, None, hint="Make it again with tf1.freeze.")
     try:
-        network.reshape(said["input_shape"])
+        ports = {_name(port): port for port in network.inputs}
+        network.reshape({ports[name]: shape for name, shape in said["inputs"].items()})
         made = list(network.output().get_shape())
-    except RuntimeError as error:
-        message = f"{frozen.name} does not take the input {said['input_shape']}: {_reason(error)}"
+    except (RuntimeError, KeyError) as error:
+        message = f"{frozen.name} does not take the inputs {said['inputs']}: {_reason(error)}"
         raise InvalidRequest(message, hint="Graph and signature belong to different models.") from error
     if made != said["output_shape"]:
         message = f"the converted network's output is {made}, the signature says {said['output_shape']}"
@@ -174,7 +178,12 @@ def _read(core: Any, path: Path, weights: Any, *, hint: str) -> Any:
         raise InvalidRequest(message, hint=hint) from error
 
 
-def _reason(error: RuntimeError) -> str:
+def _name(port: Any) -> str:
+    """Return the name of an input: TensorFlow's, which may end in the number of an output."""
+    return str(port.any_name).partition(":")[0]
+
+
+def _reason(error: Exception) -> str:
     """The last line of an OpenVINO error, which says what is wrong; those before say where in its source."""
     return [line.strip() for line in str(error).splitlines() if line.strip()][-1][:300]
 
@@ -182,9 +191,10 @@ def _reason(error: RuntimeError) -> str:
 def _read_signature(path: Path) -> dict[str, Any]:
     try:
         signature = json.loads(path.read_text())
-        return {key: list(signature[key]) for key in ("input_shape", "output_shape")}
-    except (ValueError, KeyError, TypeError) as error:
-        message = f"{path.name} is not a signature with input_shape and output_shape"
+        shapes = {name: list(said["shape"]) for name, said in signature["inputs"].items()}
+        return {"inputs": shapes, "output_shape": list(signature["output_shape"])}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{path.name} is not a signature with inputs and output_shape"
         raise InvalidRequest(message, hint="Make it again with tf1.export.") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +33,10 @@ class TfliteSession:
         except RuntimeError as error:  # "Encountered unresolved custom op", "failed to prepare"
             message = f"{runtime} cannot run {path.name}: {first_line(error)}"
             raise Unsupported(message, hint="Convert with operators that TensorFlow Lite has.") from error
-        (wanted,) = self._interpreter.get_input_details()
         (given,) = self._interpreter.get_output_details()
-        self._input, self._output = wanted["index"], given["index"]
-        self.input_shape = tuple(int(length) for length in wanted["shape"])
+        self._inputs = {wanted["name"]: wanted for wanted in self._interpreter.get_input_details()}
+        self._output = given["index"]
+        self.input_shapes = {name: tuple(wanted["shape"].tolist()) for name, wanted in self._inputs.items()}
         self.infer = self._interpreter.invoke
         self.metadata: dict[str, Any] = {
             "device_name": cpu_name(),
@@ -43,9 +44,11 @@ class TfliteSession:
             "xnnpack_partitions": self._delegated(),
         }
 
-    def feed(self, batch: np.ndarray) -> None:
-        """Set the input."""
-        self._interpreter.set_tensor(self._input, batch)
+    def feed(self, batches: Mapping[str, np.ndarray]) -> None:
+        """Set the inputs."""
+        for name, batch in batches.items():
+            wanted = self._inputs[name]
+            self._interpreter.set_tensor(wanted["index"], batch.astype(wanted["dtype"], copy=False))
 
     def output(self) -> np.ndarray:
         """Return a copy of the output."""

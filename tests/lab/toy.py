@@ -20,12 +20,12 @@ class ToySession:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = threads
         self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self.input_shape = tuple(self._session.get_inputs()[0].shape)
+        self.input_shapes = {wanted.name: tuple(wanted.shape) for wanted in self._session.get_inputs()}
         self.metadata: dict[str, Any] = {"threads": threads}
 
-    def feed(self, batch: Any) -> None:
-        """Set the input."""
-        self._feed = {self._session.get_inputs()[0].name: batch}
+    def feed(self, batches: Any) -> None:
+        """Set the inputs."""
+        self._feed = batches
 
     def infer(self) -> None:
         """Run one inference."""

@@ -124,8 +124,9 @@ def odd(tmp_path: Path, tool_python: Callable[[str], Path]) -> Callable[[str], d
     def make(kind: str) -> dict[str, Path]:
         frozen, signature = tmp_path / "m.frozen.pb", tmp_path / "m.signature.json"
         subprocess.run([tool_python("tf1"), "-c", ODD_GRAPH, frozen, kind], check=True, capture_output=True)
-        ends = {"input": "input", "output": "output", "output_kind": "logits"}
-        signature.write_text(json.dumps({**ends, "input_shape": [1, 4, 4, 1], "output_shape": [1, 16]}))
+        ends = {"output": "output", "output_shape": [1, 16], "output_kind": "logits"}
+        image = {"shape": [1, 4, 4, 1], "dtype": "float32", "kind": "image"}
+        signature.write_text(json.dumps({**ends, "inputs": {"input": image}}))
         return {"frozen": frozen, "signature": signature}
 
     return make

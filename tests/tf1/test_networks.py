@@ -46,9 +46,8 @@ def test_a_small_mobilenet_v2_keeps_its_last_layer(tf1: Run, prepared: Prepared)
 
 def test_the_signature_says_where_to_connect(prepared: Prepared) -> None:
     assert json.loads(prepared("squeezenet")["signature"].read_text()) == {
-        "input": "input",
+        "inputs": {"input": {"shape": [1, 224, 224, 3], "dtype": "float32", "kind": "image"}},
         "output": "output",
-        "input_shape": [1, 224, 224, 3],
         "output_shape": [1, 1001],
         "output_kind": "probabilities",
     }
@@ -57,4 +56,5 @@ def test_the_signature_says_where_to_connect(prepared: Prepared) -> None:
 def test_another_image_size(tf1: Run) -> None:
     made = tf1("export", "m", {}, **{**zoo_row("mobilenet_v1_1.0"), "image_size": 96, "classes": 10})
     signature = json.loads(made["signature"].read_text())
-    assert (signature["input_shape"], signature["output_shape"]) == ([1, 96, 96, 3], [1, 10])
+    assert signature["inputs"]["input"]["shape"] == [1, 96, 96, 3]
+    assert signature["output_shape"] == [1, 10]

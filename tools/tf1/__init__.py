@@ -46,7 +46,7 @@ def export(
 
     built = networks.inference_graph(network, depth_multiplier, image_size, channels, classes)
     graph.write_bytes(built.as_graph_def().SerializeToString(deterministic=True))
-    described = graphs.signature_of(built, networks.INPUT, networks.OUTPUT)
+    described = graphs.signature_of(built, networks.INPUTS, networks.OUTPUT, "probabilities")
     write_json(signature, described)
     return Result(metadata=described)
 
@@ -65,7 +65,7 @@ def freeze(
     from tools.tf1 import checkpoint, graphs
 
     ends = graphs.read_signature(signature)
-    part = graphs.inference_part(graphs.read(graph, ends["input"], ends["output"]), ends["output"])
+    part = graphs.inference_part(graphs.read(graph, *ends["inputs"], ends["output"]), ends["output"])
     shapes = graphs.variables(part)
     values = checkpoint.read(checkpoint.prefix(ckpt_index, ckpt_data), shapes)
     graphs.freeze(part, values)
@@ -94,7 +94,10 @@ def reference(
     seed: int = 0,
     reference: Output = "{model}.reference.npz",
 ) -> Result:
-    """Write seeded inputs (n, H, W, C) and the outputs (n, classes) that TensorFlow gives for them."""
+    """Write seeded inputs, [n, H, W, C] for images, and the outputs [n, ...] that TensorFlow gives for them.
+
+    The file holds the arrays `inputs/<name>`, one for each input of the network, and `outputs`.
+    """
     import numpy as np
 
     from tools.tf1 import graphs, references
@@ -103,10 +106,10 @@ def reference(
         message = f"n_inputs is {n_inputs}, and a reference needs at least one input"
         raise InvalidRequest(message, hint="Use 8, the default.")
     ends = graphs.read_signature(signature)
-    network = graphs.load(graphs.read(frozen, ends["input"], ends["output"]), frozen)
-    images = references.inputs(n_inputs, seed, ends["input_shape"][1:])
-    outputs = references.outputs(network, ends, images)
-    np.savez(reference, inputs=images, outputs=outputs)
+    network = graphs.open_frozen(frozen, ends)
+    inputs = references.inputs(n_inputs, seed, ends)
+    outputs = references.outputs(network, ends, inputs)
+    np.savez(reference, outputs=outputs, **{f"inputs/{name}": values for name, values in inputs.items()})
     metrics, metadata = references.describe(outputs)
     return Result(metrics=metrics, metadata={**metadata, "seed": seed})
 
@@ -122,8 +125,8 @@ def flops(
     from tools.tf1 import counts, graphs
 
     ends = graphs.read_signature(signature)
-    exported = graphs.read(graph, ends["input"], ends["output"])
-    network = graphs.load(graphs.read(frozen, ends["input"], ends["output"]), frozen)
+    exported = graphs.read(graph, *ends["inputs"], ends["output"])
+    network = graphs.open_frozen(frozen, ends)
     by_node = counts.count_by_node(network)
     rows = [
         {"name": node.name, "op": node.type, "shape": node.outputs[0].shape.as_list(), "flops": count}
@@ -139,6 +142,38 @@ def flops(
     }
     write_json(table, {**metrics, "nodes": rows})
     return Result(metrics=metrics)
+
+
+@tool.command()
+def prune(
+    graph: Input,
+    ckpt_index: Input,
+    ckpt_data: Input,
+    method: str,
+    amount: float,
+    layer: str = "",
+    scope: str = "layer",
+    pruned_index: Output = "{model}.pruned.ckpt.index",
+    pruned_data: Output = "{model}.pruned.ckpt.data-00000-of-00001",
+    sparsity: Output = "{model}.sparsity.json",
+) -> Result:
+    """Set the smallest weights to zero: a ratio of each `layer`, or of all (`global`); or up to a threshold.
+
+    `layer` is a regular expression that is to be found in a kernel's name; all kernels if it is empty.
+    """
+    from tools.tf1 import checkpoint, graphs, pruning
+
+    pruning.check(method, amount, scope)
+    shapes = graphs.variables(graphs.read(graph))
+    chosen = pruning.kernels(shapes, layer)
+    values = checkpoint.read_all(checkpoint.prefix(ckpt_index, ckpt_data), shapes)
+    values.update(pruning.prune({name: values[name] for name in chosen}, method, amount, scope))
+    checkpoint.write(checkpoint.prefix(pruned_index, pruned_data), values)
+    rows = pruning.table(shapes, values, chosen)
+    write_json(sparsity, rows)
+    weights, zeros = (sum(row[key] for row in rows) for key in ("weights", "zeros"))
+    metrics = {"weights": weights, "zeros": zeros, "sparsity": zeros / weights}
+    return Result(metrics=metrics, metadata={"pruned": len(chosen), "kernels": len(rows)})
 
 
 @tool.command()
@@ -158,7 +193,7 @@ def to_tflite(frozen: Input, signature: Input, tflite: Output = "{model}.tflite"
     from tools.tf1 import convert, graphs
 
     ends = graphs.read_signature(signature)
-    graphs.load(graphs.read(frozen, ends["input"], ends["output"]), frozen)
+    graphs.open_frozen(frozen, ends)
     progress(0.1, "converting")
     size = tflite.write_bytes(convert.to_tflite(frozen, ends))
     return Result(metrics={"size_bytes": size})
@@ -166,11 +201,11 @@ def to_tflite(frozen: Input, signature: Input, tflite: Output = "{model}.tflite"
 
 @tool.command()
 def to_onnx(frozen: Input, signature: Input, opset: int = 13, onnx: Output = "{model}.onnx") -> Result:
-    """Convert to ONNX: `input` is (1, C, H, W), `output` is (1, classes)."""
+    """Convert to ONNX, with the signature's names; images are [1, C, H, W]."""
     from tools.tf1 import convert, graphs
 
     ends = graphs.read_signature(signature)
-    graph = graphs.load(graphs.read(frozen, ends["input"], ends["output"]), frozen)
+    graph = graphs.open_frozen(frozen, ends)
     progress(0.1, "converting")
     model = convert.to_onnx(graph, ends, opset)
     size = onnx.write_bytes(model.SerializeToString(deterministic=True))

@@ -42,10 +42,24 @@ def read(name: str, wanted: Shapes) -> dict[str, Any]:
     Raises:
         InvalidRequest: the checkpoint is damaged, lacks variables, or has them in other shapes.
     """
+    return _read(name, wanted, others=False)
+
+
+def read_all(name: str, wanted: Shapes) -> dict[str, Any]:
+    """Return the wanted variables and whatever else the checkpoint holds.
+
+    Raises:
+        InvalidRequest: the checkpoint is damaged, lacks variables, or has them in other shapes.
+    """
+    return _read(name, wanted, others=True)
+
+
+def _read(name: str, wanted: Shapes, *, others: bool) -> dict[str, Any]:
     try:
         reader = tf.train.load_checkpoint(name)
-        _check(name, wanted, reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map())
-        return {variable: reader.get_tensor(variable) for variable in wanted}
+        shapes = reader.get_variable_to_shape_map()
+        _check(name, wanted, shapes, reader.get_variable_to_dtype_map())
+        return {variable: reader.get_tensor(variable) for variable in (shapes if others else wanted)}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:  # IndexError: too short
         what = str(error).splitlines()[0][:200]
         message = f"checkpoint {name} cannot be read: it is damaged or truncated ({what})"

@@ -19,7 +19,7 @@ def to_tflite(frozen: Path, signature: Signature) -> bytes:
     """
     from tensorflow.lite.python.convert import ConverterError
 
-    ends = [signature["input"]], [signature["output"]]
+    ends = list(signature["inputs"]), [signature["output"]]
     converter = tf.lite.TFLiteConverter.from_frozen_graph(str(frozen), *ends)
     try:
         return converter.convert()
@@ -32,7 +32,7 @@ def to_tflite(frozen: Path, signature: Signature) -> bytes:
 
 
 def to_onnx(graph: Any, signature: Signature, opset: int) -> Any:
-    """Return the checked ONNX model: input `input` [1, C, H, W], output `output`.
+    """Return the checked ONNX model with the signature's names; images are [1, C, H, W].
 
     Raises:
         Unsupported: the graph has operators, or the request an opset, that tf2onnx cannot convert.
@@ -44,15 +44,16 @@ def to_onnx(graph: Any, signature: Signature, opset: int) -> Any:
     if opset not in opsets:
         message = f"tf2onnx {tf2onnx.__version__} has no opset {opset}"
         raise Unsupported(message, hint=f"It has {min(opsets)} to {max(opsets)}.")
-    source, target = f"{signature['input']}:0", f"{signature['output']}:0"
+    sources, target = [f"{name}:0" for name in signature["inputs"]], f"{signature['output']}:0"
+    images = [f"{name}:0" for name, said in signature["inputs"].items() if said["kind"] == "image"]
     with graph.as_default():
         converted = tf2onnx.tfonnx.process_tf_graph(
             graph,
             opset=opset,
-            input_names=[source],
+            input_names=sources,
             output_names=[target],
-            inputs_as_nchw=[source],
-            tensors_to_rename={source: "input", target: "output"},
+            inputs_as_nchw=images,
+            tensors_to_rename={name: name.removesuffix(":0") for name in (*sources, target)},
         )
     model = _optimised(converted).make_model("tf2onnx")
     # tf2onnx leaves an operator that it does not know as it is, and only logs it.

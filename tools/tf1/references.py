@@ -8,11 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from tools.stage import StageError, progress
+from tools.stage import InvalidRequest, StageError, progress
 from tools.tf1.runtime import tf
 
 
-def inputs(count: int, seed: int, shape: Sequence[int]) -> Any:
+def inputs(count: int, seed: int, signature: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `count` values for each input by name, a pure function of seed and signature.
+
+    Raises:
+        InvalidRequest: the signature asks for a kind of input that nothing is known of.
+    """
+    makers = {"image": images}
+    if unknown := [said["kind"] for said in signature["inputs"].values() if said["kind"] not in makers]:
+        message = f"there are no reference inputs of the kind {unknown[0]!r}"
+        raise InvalidRequest(message, hint="Make the signature again: run tf1.export.")
+    return {
+        name: makers[said["kind"]](count, seed, said["shape"][1:])
+        for name, said in signature["inputs"].items()
+    }
+
+
+def images(count: int, seed: int, shape: Sequence[int]) -> Any:
     """Return `count` images [count, H, W, C] float32 in [-1, 1], a pure function of seed and shape.
 
     Smooth coloured fields of different grain, contrast and tint, plus noise: like photographs they have
@@ -47,8 +63,8 @@ def _lerp(size: int, cells: int) -> Any:
     return np.maximum(0, 1 - np.abs(position - np.arange(cells + 1)))
 
 
-def outputs(graph: Any, signature: Mapping[str, Any], images: Any) -> Any:
-    """Return the graph's outputs [count, classes] float32, one image at a time.
+def outputs(graph: Any, signature: Mapping[str, Any], fed: Mapping[str, Any]) -> Any:
+    """Return the graph's outputs [count, ...] float32 for the inputs (name -> [count, ...]), one at a time.
 
     Raises:
         StageError: an output is not finite, or all inputs give the same one; such a network checks nothing.
@@ -57,11 +73,11 @@ def outputs(graph: Any, signature: Mapping[str, Any], images: Any) -> Any:
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
     with tf.Session(graph=graph, config=config) as session:
-        run = session.make_callable(signature["output"] + ":0", [signature["input"] + ":0"])
-        rows = []
-        for index, image in enumerate(images):
-            rows.append(run(image[None])[0])
-            progress((index + 1) / len(images), f"input {index + 1} of {len(images)}")
+        run = session.make_callable(signature["output"] + ":0", [f"{name}:0" for name in fed])
+        rows, count = [], len(next(iter(fed.values())))
+        for index in range(count):
+            rows.append(run(*(values[index : index + 1] for values in fed.values()))[0])
+            progress((index + 1) / count, f"input {index + 1} of {count}")
     found = np.stack(rows)
     hint = "Are these the weights of this network? A network in training, or a diverged one, gives this."
     if not np.isfinite(found).all():
@@ -75,6 +91,7 @@ def outputs(graph: Any, signature: Mapping[str, Any], images: Any) -> Any:
 
 def describe(found: Any) -> tuple[dict[str, float], dict[str, Any]]:
     """Return metrics (how different the outputs are) and metadata (the classes) for people to look at."""
+    found = found.reshape(len(found), -1)
     ordered = np.sort(found, axis=1)[:, ::-1]
     unit = found / np.linalg.norm(found, axis=1, keepdims=True)
     cosines = (unit @ unit.T)[np.triu_indices(len(found), 1)]

@@ -17,6 +17,7 @@ from tools.tf1.networks.squeezenet import squeezenet
 from tools.tf1.runtime import tf
 
 INPUT = "input"
+INPUTS = {INPUT: {"kind": "image"}}
 OUTPUT = "output"
 
 Builder = Callable[..., Any]
