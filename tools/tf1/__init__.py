@@ -13,10 +13,11 @@ tool = Tool("tf1", packages=(*TENSORFLOW, "tf2onnx", "onnx", "numpy"))
 @tool.command()
 def generate_weights(
     network: str,
-    image_size: int,
-    channels: int,
-    classes: int,
+    image_size: int = 224,
+    channels: int = 3,
+    classes: int = 1001,
     depth_multiplier: float = 1.0,
+    sequence_length: int = 128,
     seed: int = 0,
     ckpt_index: Output = "{model}.ckpt.index",
     ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
@@ -25,8 +26,15 @@ def generate_weights(
     from tools.tf1 import checkpoint, graphs, networks, weights
 
     prefix = checkpoint.prefix(ckpt_index, ckpt_data)
-    graph = networks.inference_graph(network, depth_multiplier, image_size, channels, classes)
-    shapes = graphs.variables(graph.as_graph_def())
+    built = networks.build(
+        network,
+        image_size=image_size,
+        channels=channels,
+        classes=classes,
+        depth_multiplier=depth_multiplier,
+        sequence_length=sequence_length,
+    )
+    shapes = graphs.variables(built.graph.as_graph_def())
     checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
     return Result(metadata={"variables": len(shapes), "seed": seed})
 
@@ -34,19 +42,27 @@ def generate_weights(
 @tool.command()
 def export(
     network: str,
-    image_size: int,
-    channels: int,
-    classes: int,
+    image_size: int = 224,
+    channels: int = 3,
+    classes: int = 1001,
     depth_multiplier: float = 1.0,
+    sequence_length: int = 128,
     graph: Output = "{model}.inf.pb",
     signature: Output = "{model}.signature.json",
 ) -> Result:
     """Write the inference graph (variables not frozen) and its signature."""
     from tools.tf1 import graphs, networks
 
-    built = networks.inference_graph(network, depth_multiplier, image_size, channels, classes)
-    graph.write_bytes(built.as_graph_def().SerializeToString(deterministic=True))
-    described = graphs.signature_of(built, networks.INPUTS, networks.OUTPUT, "probabilities")
+    built = networks.build(
+        network,
+        image_size=image_size,
+        channels=channels,
+        classes=classes,
+        depth_multiplier=depth_multiplier,
+        sequence_length=sequence_length,
+    )
+    graph.write_bytes(built.graph.as_graph_def().SerializeToString(deterministic=True))
+    described = graphs.signature_of(built.graph, built.inputs, networks.OUTPUT, built.output_kind)
     write_json(signature, described)
     return Result(metadata=described)
 

@@ -40,7 +40,7 @@ def conv(
     """
     with tf.variable_scope(scope):
         shape = [kernel, kernel, x.shape[3], depth]
-        weights = _variable("weights", shape, initializer or tf.glorot_uniform_initializer())
+        weights = variable("weights", shape, initializer or tf.glorot_uniform_initializer())
         x = tf.nn.conv2d(x, weights, strides=[1, stride, stride, 1], padding=padding, name="Conv2D")
         x = _batch_norm(x) if normalise else _bias(x)
         return activation(x) if activation else x
@@ -51,7 +51,7 @@ def depthwise(
 ) -> Any:
     """Convolve every channel with its own square kernel; then batch normalisation and the activation."""
     with tf.variable_scope(scope):
-        weights = _variable("depthwise_weights", [kernel, kernel, x.shape[3], 1], initializer)
+        weights = variable("depthwise_weights", [kernel, kernel, x.shape[3], 1], initializer)
         strides = [1, stride, stride, 1]
         x = tf.nn.depthwise_conv2d_native(x, weights, strides=strides, padding="SAME", name="depthwise")
         x = _batch_norm(x)
@@ -78,13 +78,13 @@ def add(x: Any, y: Any, *, scope: str) -> Any:
     return tf.raw_ops.Add(x=x, y=y, name=scope)
 
 
-def _variable(name: str, shape: list[int], initializer: Any, *, trainable: bool = True) -> Any:
+def variable(name: str, shape: list[int], initializer: Any, *, trainable: bool = True) -> Any:
     """Return a float32 variable of the scope: a `VariableV2`, the kind that TensorFlow 1 tools freeze."""
     return tf.get_variable(name, shape, tf.float32, initializer, trainable=trainable, use_resource=False)
 
 
 def _bias(x: Any) -> Any:
-    biases = _variable("biases", [x.shape[3]], tf.zeros_initializer())
+    biases = variable("biases", [x.shape[3]], tf.zeros_initializer())
     return tf.nn.bias_add(x, biases, name="BiasAdd")
 
 
@@ -92,10 +92,10 @@ def _batch_norm(x: Any) -> Any:
     """Normalise with the stored moments, as at inference (Ioffe and Szegedy 2015)."""
     depth = [x.shape[3]]
     with tf.variable_scope("BatchNorm"):
-        gamma = _variable("gamma", depth, tf.ones_initializer())
-        beta = _variable("beta", depth, tf.zeros_initializer())
-        mean = _variable("moving_mean", depth, tf.zeros_initializer(), trainable=False)
-        variance = _variable("moving_variance", depth, tf.ones_initializer(), trainable=False)
+        gamma = variable("gamma", depth, tf.ones_initializer())
+        beta = variable("beta", depth, tf.zeros_initializer())
+        mean = variable("moving_mean", depth, tf.zeros_initializer(), trainable=False)
+        variance = variable("moving_variance", depth, tf.ones_initializer(), trainable=False)
         normalised = tf.raw_ops.FusedBatchNorm(
             x=x,
             scale=gamma,

@@ -24,6 +24,7 @@ import numpy as np
 
 VECTORS: Mapping[str, tuple[float, float]] = {  # centre and half width of the uniform distribution
     "biases": (0.0, 0.1),
+    "bias": (0.0, 0.1),
     "beta": (0.0, 0.1),
     "gamma": (1.0, 0.2),
     "moving_mean": (0.0, 0.1),
@@ -40,6 +41,7 @@ GAINS: Mapping[str, float] = {
     r"/project/weights": 0.25,
     r"/conv10/weights": 4.0,
     r"/fc8/weights": 0.2,
+    r"/output/bottleneck/dense/kernel": 0.01,
 }
 
 
@@ -52,10 +54,14 @@ def generate(seed: int, name: str, shape: Sequence[int]) -> Any:
         return uniform(key, shape, half_width) + np.float32(centre)
     if kind == "depthwise_weights":
         return uniform(key, shape, _half_width(HE_GAIN / math.prod(shape[:2])))
+    factor = math.prod(gain for pattern, gain in GAINS.items() if re.search(pattern, name))
+    if kind.endswith("_embeddings"):
+        return uniform(key, shape, _half_width(1.0))
+    if kind == "kernel":  # behind a normalisation, and so without a mean to keep out
+        return uniform(key, shape, _half_width(factor / shape[0]))
     fan_in = math.prod(shape[:3])
     if shape[2] <= 4:  # reads an image
         return uniform(key, shape, _half_width(IMAGE_GAIN / fan_in))
-    factor = math.prod(gain for pattern, gain in GAINS.items() if re.search(pattern, name))
     return _zero_sum(uniform(key, shape, _half_width(factor * CENTRED_GAIN / fan_in / 2)))
 
 

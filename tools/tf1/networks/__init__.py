@@ -6,11 +6,14 @@ the one that gives the variables and the operation counts of tests/networks.json
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
+from collections.abc import Mapping
 from typing import Any, Callable
 
 from tools.stage import InvalidRequest
+from tools.tf1.networks import encoders
 from tools.tf1.networks.alexnet import alexnet_v2
 from tools.tf1.networks.mobilenet import mobilenet_v1, mobilenet_v2
 from tools.tf1.networks.squeezenet import squeezenet
@@ -19,6 +22,19 @@ from tools.tf1.runtime import tf
 INPUT = "input"
 INPUTS = {INPUT: {"kind": "image"}}
 OUTPUT = "output"
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A graph in which `inputs` (name -> what it is) lead to the node `output`.
+
+    `output_kind` is `probabilities` [1, classes], or `features` [1, ...], which have no classes.
+    """
+
+    graph: Any
+    inputs: Mapping[str, Mapping[str, Any]]
+    output_kind: str
+
 
 Builder = Callable[..., Any]
 
@@ -31,7 +47,21 @@ NETWORKS: dict[str, Builder] = {
 SCALABLE = (mobilenet_v1, mobilenet_v2)
 
 
-@functools.lru_cache(maxsize=4)  # generate-weights and export of one model share a process
+@functools.lru_cache(maxsize=2)  # generate-weights and export of one model share a process
+def build(network: str, *, sequence_length: int, **image: Any) -> Network:
+    """Return a network of the zoo: one that reads an image, or tokens; see below for the parameters.
+
+    Raises:
+        InvalidRequest: no such network, or it cannot be built with these parameters.
+    """
+    if network not in encoders.NAMES:
+        return Network(inference_graph(network, **image), INPUTS, "probabilities")
+    with tf.Graph().as_default() as graph:
+        tokens = [tf.placeholder(tf.int32, [1, sequence_length], name=name) for name in encoders.INPUTS]
+        tf.identity(encoders.encoder(network, *tokens), name=OUTPUT)
+    return Network(graph, encoders.INPUTS, "features")
+
+
 def inference_graph(
     network: str, depth_multiplier: float, image_size: int, channels: int, classes: int
 ) -> Any:
@@ -64,6 +94,7 @@ def inference_graph(
 def _builder(network: str) -> Builder:
     if network in NETWORKS:
         return NETWORKS[network]
-    nearest = difflib.get_close_matches(network, NETWORKS, n=1, cutoff=0)
+    known = [*NETWORKS, *encoders.NAMES]
+    nearest = difflib.get_close_matches(network, known, n=1, cutoff=0)
     message = f"there is no network {network!r}"
-    raise InvalidRequest(message, hint=f"Did you mean {nearest[0]}? There are {', '.join(NETWORKS)}.")
+    raise InvalidRequest(message, hint=f"Did you mean {nearest[0]}? There are {', '.join(known)}.")
