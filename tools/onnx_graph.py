@@ -83,7 +83,7 @@ def _infer(model: Any, path: Path) -> dict[str, Shape]:
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     try:
-        graph = shape_inference.infer_shapes(model, data_prop=True).graph
+        graph = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     except (shape_inference.InferenceError, ValueError) as error:
         message = f"the shapes of {path.name} do not fit together: {first_line(error)}"
         raise InvalidRequest(message, hint="Give the input a shape that the network takes.") from None

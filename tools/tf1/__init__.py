@@ -177,14 +177,23 @@ def prune(
 
     `layer` is a regular expression that is to be found in a kernel's name; all kernels if it is empty.
     """
+    import shutil
+
+    import numpy as np
+
     from tools.tf1 import checkpoint, graphs, pruning
 
     pruning.check(method, amount, scope)
     shapes = graphs.variables(graphs.read(graph))
     chosen = pruning.kernels(shapes, layer)
     values = checkpoint.read_all(checkpoint.prefix(ckpt_index, ckpt_data), shapes)
-    values.update(pruning.prune({name: values[name] for name in chosen}, method, amount, scope))
-    checkpoint.write(checkpoint.prefix(pruned_index, pruned_data), values)
+    pruned = pruning.prune({name: values[name] for name in chosen}, method, amount, scope)
+    if all(np.array_equal(values[name], pruned[name]) for name in chosen):
+        shutil.copyfile(ckpt_index, pruned_index)  # a checkpoint written anew has another order
+        shutil.copyfile(ckpt_data, pruned_data)
+    else:
+        values.update(pruned)
+        checkpoint.write(checkpoint.prefix(pruned_index, pruned_data), values)
     rows = pruning.table(shapes, values, chosen)
     write_json(sparsity, rows)
     weights, zeros = (sum(row[key] for row in rows) for key in ("weights", "zeros"))
