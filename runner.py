@@ -199,6 +199,29 @@ def flops(
 
 
 @app.command()
+def visualize(
+    file: File = None,
+    model: OptionalModels = None,
+    artifact: Artifact = "frozen",
+    input_shape: InputShape = None,
+    weights: Weights = "generated",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Draw the layers of a model, or of any frozen graph or ONNX file, as one HTML page."""
+    from host import graphs, jobs
+
+    subject = graphs.Subject(
+        models=model or [], file=file, artifact=artifact, weights=weights, input_shape=input_shape or []
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    raise typer.Exit(graphs.visualize(subject, options))
+
+
+@app.command()
 def prune(
     model: Annotated[str, typer.Option(help="A network of the zoo.")],
     ratio: Annotated[float | None, typer.Option(help="This share of the weights, the smallest.")] = None,
