@@ -204,6 +204,8 @@ def visualize(
     model: OptionalModels = None,
     artifact: Artifact = "frozen",
     input_shape: InputShape = None,
+    netron: Annotated[bool, typer.Option("--netron", help="Show the file in Netron until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Netron's port; 0: one that is free.")] = 0,
     weights: Weights = "generated",
     engine: Engine = "auto",
     work: Work = WORK,
@@ -211,13 +213,15 @@ def visualize(
     pull: Pull = False,
     as_json: Json = False,
 ) -> None:
-    """Draw the layers of a model, or of any frozen graph or ONNX file, as one HTML page."""
+    """Draw the layers of a model, or of any frozen graph or ONNX file, as one HTML page; or start Netron."""
     from host import graphs, jobs
 
     subject = graphs.Subject(
         models=model or [], file=file, artifact=artifact, weights=weights, input_shape=input_shape or []
     )
     options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    if netron:
+        raise typer.Exit(graphs.serve(subject, options, port))
     raise typer.Exit(graphs.visualize(subject, options))
 
 

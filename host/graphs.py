@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from host import jobs, show, toolbox
+from host.engines.venv import environment, tool_environment
 from host.pipeline import Outcome
 from host.plan import Planner, Stage
 from host.store import Store
@@ -42,7 +45,52 @@ def flops(subject: Subject, options: jobs.Options) -> int:
 
 def visualize(subject: Subject, options: jobs.Options) -> int:
     """Draw each network as a page, print where it is; return the exit code."""
-    return jobs.carry_out(_plan(subject, draw=True), options, present=_print_pages)
+    present = functools.partial(_print_pages, options.work / "models")
+    return jobs.carry_out(_plan(subject, draw=True), options, present=present)
+
+
+def serve(subject: Subject, options: jobs.Options, port: int) -> int:
+    """Make the artifact, then show it in Netron until Ctrl-C; return the exit code.
+
+    Netron runs in the report tool's environment on this machine whatever the engine: it gives one file to the
+    browser of the person who sits here, and the tools' containers have no network to do that over.
+
+    Raises:
+        InvalidRequest: it is not one file, or no stage makes the artifact.
+        Unavailable: the environment cannot be made.
+    """
+    file = subject.file
+    if len(subject.models) + (file is not None) != 1:
+        message = "Netron shows one file or one model's artifact"
+        raise InvalidRequest(message, hint="e.g. --netron --model squeezenet --artifact tflite")
+    if file is None:
+        [model] = subject.models
+        maker = toolbox.producer(subject.artifact)
+        made: list[Path] = []
+
+        def target(planner: Planner) -> list[Stage]:
+            planner.want(maker)
+            return planner.stages
+
+        def keep(_: object, known: Mapping[Stage, Outcome], folder: Path, *, as_json: bool) -> None:
+            made.extend(
+                o.entry.path(subject.artifact) for s, o in known.items() if s.command is maker and o.entry
+            )
+            _print_reasons(known, folder)
+
+        code = jobs.carry_out(jobs.plan_target([model], subject.weights, target), options, present=keep)
+        if not made:
+            return code
+        file = made[0]
+    if not file.is_file():
+        message = f"{file} is not a file"
+        raise InvalidRequest(message, hint="Check the path.")
+    argv = [str(environment("report", jobs.note)), "-m", "tools.report.viewer", str(file.resolve())]
+    with subprocess.Popen([*argv, "--port", str(port)], env=tool_environment()) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:  # the terminal tells the child too
+            return child.wait()
 
 
 def _plan(subject: Subject, *, draw: bool) -> jobs.Plan:
@@ -124,10 +172,10 @@ def _row(layer: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _print_pages(
-    document: Mapping[str, Any], known: Mapping[Stage, Outcome], folder: Path, *, as_json: bool
+    models: Path, document: Mapping[str, Any], known: Mapping[Stage, Outcome], folder: Path, *, as_json: bool
 ) -> None:
     pages = {
-        stage.model: str(outcome.entry.path("page"))
+        stage.model: str(models / stage.model / stage.outputs["page"])
         for stage, outcome in known.items()
         if outcome.entry and "page" in stage.outputs
     }

@@ -65,6 +65,13 @@ NO_PARAMETERS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(QUANTISE, (1, 2)),  # scale and zero point
 }
 
+# What a person calls an operator, where a file's name for it says more than that.
+CALLED: Mapping[str, str] = {
+    **dict.fromkeys(BATCH_NORM, "BatchNorm"),
+    "DepthwiseConv2dNative": "DepthwiseConv2D",
+    "Conv2DBackpropInput": "Conv2DTranspose",
+}
+
 # What belongs to the layer in front of it, if that layer feeds nothing else.
 FOLLOWERS = {"BiasAdd", *BATCH_NORM, *ACTIVATIONS, *RESHAPES, *ARITHMETIC, *QUANTISE}
 
@@ -221,7 +228,7 @@ def _layers(network: Network, nodes: Sequence[Node]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "operation": ", ".join(f"{node.op} {node.detail}".strip() for node in group),
+            "operation": ", ".join(f"{CALLED.get(node.op, node.op)} {node.detail}".strip() for node in group),
             "nodes": [node.name for node in group],
             "inputs": list(dict.fromkeys(maker.get(tensor, tensor) for tensor in group[0].inputs)),
             "input_shapes": [list(network.shapes[tensor]) for tensor in group[0].inputs],

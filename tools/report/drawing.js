@@ -5,7 +5,7 @@ const canvas = document.getElementById("canvas");
 const details = document.getElementById("details");
 const SVG = "http://www.w3.org/2000/svg";
 const MANY = 90; // boxes that a person can still look over; with more, groups start closed
-const WIDTH = [130, 300], HEIGHT = 62, PAD = 12, LABEL = 8; // px
+const WIDTH = [130, 300], HEIGHT = 62, PAD = 12, LABEL = 10; // px
 
 const root = commonScope();
 const groups = findGroups();
@@ -53,11 +53,15 @@ function standsFor(id) { // the box, or the outermost closed group around it
   return enclosing(boxes[id].name).find(path => closed.has(path)) ?? id;
 }
 
-function openSome() { // level by level, as long as there are not too many boxes
-  const byDepth = [...groups.keys()].sort((a, b) => a.split("/").length - b.split("/").length);
-  for (const path of byDepth) {
-    closed.delete(path);
-    if (new Set(boxes.map((_, id) => standsFor(id))).size > MANY) closed.add(path);
+function openSome() { // whole levels, as long as there are not too many boxes
+  const depth = path => enclosing(path).length;
+  for (let level = 0; closed.size; level++) {
+    const opened = [...closed].filter(path => depth(path) === level);
+    opened.forEach(path => closed.delete(path));
+    if (new Set(boxes.map((_, id) => standsFor(id))).size > MANY) {
+      opened.forEach(path => closed.add(path));
+      return;
+    }
   }
 }
 
@@ -140,8 +144,10 @@ function draw() {
 
 function drawFrame({ v, x, y, width, height }, svg) {
   const g = element("g", { class: "frame" }, svg);
-  const [left, top] = [x - width / 2, y - height / 2 - LABEL];
-  element("rect", { x: left, y: top, width, height: height + LABEL, rx: 8 }, g);
+  const inside = drawn.frames.filter(frame => frame.v.startsWith(v + "/")).map(frame => enclosing(frame.v).length);
+  const room = LABEL * (1 + Math.max(0, ...inside.map(depth => depth - enclosing(v).length))); // and for labels inside
+  const [left, top] = [x - width / 2, y - height / 2 - room];
+  element("rect", { x: left, y: top, width, height: height + room, rx: 8 }, g);
   const label = element("text", { x: left + 8, y: top + 14 }, g);
   label.textContent = `− ${within(v, enclosing(v).at(-1))}`;
   label.addEventListener("click", () => toggle(v));
@@ -267,7 +273,7 @@ function zoom(to, at = { x: canvas.clientWidth / 2, y: canvas.clientHeight / 2 }
 }
 
 function fitWidth() { // to the width, but never so that text cannot be read
-  zoom(Math.min(1, Math.max(0.6, (canvas.clientWidth - 20) / drawn.width)));
+  zoom(Math.min(1, Math.max(0.7, (canvas.clientWidth - 20) / drawn.width)));
   canvas.scrollTo((canvas.scrollWidth - canvas.clientWidth) / 2, 0);
 }
 
