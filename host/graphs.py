@@ -89,8 +89,9 @@ def serve(subject: Subject, options: jobs.Options, port: int) -> int:
     with subprocess.Popen([*argv, "--port", str(port)], env=tool_environment()) as child:
         try:
             return child.wait()
-        except KeyboardInterrupt:  # the terminal tells the child too
-            return child.wait()
+        except KeyboardInterrupt:  # how it is meant to end
+            child.terminate()
+            return 0
 
 
 def _plan(subject: Subject, *, draw: bool) -> jobs.Plan:

@@ -110,7 +110,8 @@ function layOut() {
     const [v, w] = [String(standsFor(input)), String(standsFor(id))];
     if (v !== w) edges.set(`${v}\n${w}`, { v, w, minlen: 1, weight: 1, width: 0, height: 0, labeloffset: 10, labelpos: "r" });
   }));
-  const options = { nodesep: 18, ranksep: 26, ...(nodes.length > 1500 && { ranker: "longest-path" }) };
+  const ranker = nodes.length > 300 ? "tight-tree" : "network-simplex"; // half the time for NASNet's 600 layers
+  const options = { nodesep: 18, ranksep: 26, ranker };
   const list = [...edges.values()];
   dagre.layout(nodes, list, options, {});
   const right = Math.max(...nodes.map(node => node.x + node.width / 2));
