@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from host import jobs, show, toolbox
 from host.engines.venv import environment, tool_environment
-from host.pipeline import Outcome
 from host.plan import Planner, Stage
 from host.store import Store
 from host.zoo import Model
-from tools.stage import InvalidRequest
+from tools.stage import Command, InvalidRequest
 
 # What each artifact with layers to read is called in a file's name, and the command that reads it.
 DESCRIBERS: Mapping[str, tuple[str, str]] = {
@@ -31,7 +29,7 @@ COLUMNS = ("layer", "operation", "input", "output", "params", "MACs", "share")
 class Subject:
     """What to look at: the artifact of one of `models`, or else `file`."""
 
-    models: Sequence[str]
+    models: Sequence[Model]
     file: Path | None
     artifact: str
     weights: str
@@ -40,13 +38,34 @@ class Subject:
 
 def flops(subject: Subject, options: jobs.Options) -> int:
     """Count, print the layers of each network and its totals; return the exit code."""
-    return jobs.carry_out(_plan(subject, draw=False), options, present=_print_layers)
+    ran = jobs.execute(_plan(subject, draw=False), options)
+    found = {
+        stage.model: json.loads(outcome.entry.path("described").read_text())
+        for stage, outcome in ran.outcomes.items()
+        if outcome.entry and "described" in stage.outputs
+    }
+    if options.as_json:
+        show.print_json(found if len(found) > 1 else next(iter(found.values()), {}))
+    else:
+        for model, described in found.items():
+            _print_network(model, described)
+    return jobs.end(ran)
 
 
 def visualize(subject: Subject, options: jobs.Options) -> int:
     """Draw each network as a page, print where it is; return the exit code."""
-    present = functools.partial(_print_pages, options.work / "models")
-    return jobs.carry_out(_plan(subject, draw=True), options, present=present)
+    ran = jobs.execute(_plan(subject, draw=True), options)
+    pages = {
+        stage.model: str(options.work / "models" / stage.model / stage.outputs["page"])
+        for stage, outcome in ran.outcomes.items()
+        if outcome.entry and "page" in stage.outputs
+    }
+    if options.as_json:
+        show.print_json(pages)
+    else:
+        for page in pages.values():
+            print(page)
+    return jobs.end(ran)
 
 
 def serve(subject: Subject, options: jobs.Options, port: int) -> int:
@@ -64,24 +83,13 @@ def serve(subject: Subject, options: jobs.Options, port: int) -> int:
         message = "Netron shows one file or one model's artifact"
         raise InvalidRequest(message, hint="e.g. --netron --model squeezenet --artifact tflite")
     if file is None:
-        [model] = subject.models
         maker = toolbox.producer(subject.artifact)
-        made: list[Path] = []
-
-        def target(planner: Planner) -> list[Stage]:
-            planner.want(maker)
-            return planner.stages
-
-        def keep(_: object, known: Mapping[Stage, Outcome], folder: Path, *, as_json: bool) -> None:
-            made.extend(
-                o.entry.path(subject.artifact) for s, o in known.items() if s.command is maker and o.entry
-            )
-            _print_reasons(known, folder)
-
-        code = jobs.carry_out(jobs.plan_target([model], subject.weights, target), options, present=keep)
-        if not made:
+        ran = jobs.execute(jobs.for_each(subject.models, subject.weights, {}, _only(maker)), options)
+        [last] = [outcome for stage, outcome in ran.outcomes.items() if stage.command is maker]
+        code = jobs.end(ran)
+        if last.entry is None:
             return code
-        file = made[0]
+        file = last.entry.path(subject.artifact)
     if not file.is_file():
         message = f"{file} is not a file"
         raise InvalidRequest(message, hint="Check the path.")
@@ -92,6 +100,14 @@ def serve(subject: Subject, options: jobs.Options, port: int) -> int:
         except KeyboardInterrupt:  # how it is meant to end
             child.terminate()
             return 0
+
+
+def _only(command: Command) -> Callable[[Planner], list[Stage]]:
+    def target(planner: Planner) -> list[Stage]:
+        planner.want(command)
+        return planner.stages
+
+    return target
 
 
 def _plan(subject: Subject, *, draw: bool) -> jobs.Plan:
@@ -107,13 +123,13 @@ def _plan(subject: Subject, *, draw: bool) -> jobs.Plan:
     describe = toolbox.find(DESCRIBERS[artifact][1])
 
     def target(planner: Planner) -> list[Stage]:
-        described = planner.add(describe, {"input_shape": " ".join(subject.input_shape)})
+        stage = planner.add(describe, {"input_shape": " ".join(subject.input_shape)})
         if draw:
-            planner.add(toolbox.find("report.draw"), {"title": described.model}, {"layers": described})
+            planner.add(toolbox.find("report.draw"), {"title": stage.model}, {"described": stage})
         return planner.stages
 
     if file is None:
-        return jobs.plan_target(subject.models, subject.weights, target)
+        return jobs.for_each(subject.models, subject.weights, {}, target)
 
     def plan(store: Store) -> list[Stage]:
         name = re.sub(r"[^\w.+-]|^[.+-]", "_", file.stem)
@@ -130,22 +146,6 @@ def _artifact_of(file: Path) -> str:
             return artifact
     message = f"{file.name} is neither a frozen TensorFlow graph (.pb) nor an ONNX network (.onnx)"
     raise InvalidRequest(message, hint="Netron shows other formats: python runner.py visualize --netron FILE")
-
-
-def _print_layers(
-    document: Mapping[str, Any], known: Mapping[Stage, Outcome], folder: Path, *, as_json: bool
-) -> None:
-    found = {
-        stage.model: json.loads(outcome.entry.path("layers").read_text())
-        for stage, outcome in known.items()
-        if outcome.entry and "layers" in stage.outputs
-    }
-    if as_json:
-        show.print_json(found if len(found) > 1 else next(iter(found.values()), {}))
-    else:
-        for model, described in found.items():
-            _print_network(model, described)
-    _print_reasons(known, folder)
 
 
 def _print_network(model: str, described: Mapping[str, Any]) -> None:
@@ -170,25 +170,3 @@ def _row(layer: Mapping[str, Any]) -> tuple[str, ...]:
     shapes = ["x".join(map(str, shape)) for shape in (*layer["input_shapes"], layer["output_shape"])]
     numbers = f"{layer['params']:,}", f"{layer['macs']:,}", f"{layer['share']:.1%}"
     return layer["name"], layer["operation"], " ".join(shapes[:-1]), shapes[-1], *numbers
-
-
-def _print_pages(
-    models: Path, document: Mapping[str, Any], known: Mapping[Stage, Outcome], folder: Path, *, as_json: bool
-) -> None:
-    pages = {
-        stage.model: str(models / stage.model / stage.outputs["page"])
-        for stage, outcome in known.items()
-        if outcome.entry and "page" in stage.outputs
-    }
-    if as_json:
-        show.print_json(pages)
-    else:
-        for page in pages.values():
-            print(page)
-    _print_reasons(known, folder)
-
-
-def _print_reasons(known: Mapping[Stage, Outcome], folder: Path) -> None:
-    for line in show.reasons(known):
-        jobs.note(line)
-    jobs.note(f"run: {folder}")

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from host import toolbox
 from host.store import Entry
 from host.zoo import Model
+from tools import gate
 from tools.stage import Command, InvalidRequest
 
+PRECISION = "precision"  # the parameter that decides which of an artifact's forms a stage reads
 PREPARE = ("tf1.generate-weights", "tf1.export", "tf1.freeze", "tf1.reference")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
-    """One command for one model; each input is what another stage makes, or a file that the user gave."""
+    """One command for one model; each input is what another stage makes, or a file that the user gave.
+
+    `made_as` has the names that inputs have where they are made, if those are others: a benchmark in int8
+    reads as its `tflite` what is made as `tflite_int8`.
+    """
 
     model: str
     command: Command
     params: Mapping[str, Any]
     inputs: Mapping[str, Stage | Entry]
+    made_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """`tool.command`, with the parameters that set it apart from its siblings in the main job."""
-        variant = [str(self.params[key]) for key in sorted({key for v in self.command.variants for key in v})]
+        keys = {key for variant in self.command.variants for key in variant}
+        if self.params.get(PRECISION) != self.command.params.get(PRECISION):
+            keys.add(PRECISION)
+        variant = [str(self.params[key]) for key in sorted(keys)]
         return self.command.full_name + (f"[{','.join(variant)}]" if variant else "")
 
     @property
@@ -39,18 +50,30 @@ class Stage:
         """Yield the stages whose outputs it reads."""
         yield from dict.fromkeys(source for source in self.inputs.values() if isinstance(source, Stage))
 
+    def ancestors(self) -> set[Stage]:
+        """Return all stages that it needs, and those that they need."""
+        return {stage for need in self.needs() for stage in (need, *need.ancestors())}
+
 
 class Planner:
     """Builds the stages for one model; a stage that two targets need is planned once.
 
     `given` are files that the user supplies instead of what a stage would make; `settings` are parameters
-    that every stage takes which has them (`budget_s`, `threads`).
+    that every stage takes which has them (`budget_s`, `threads`); `asked_for` are optional inputs that are
+    to be made instead of left out.
     """
 
-    def __init__(self, model: Model, given: Mapping[str, Entry], settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        given: Mapping[str, Entry],
+        settings: Mapping[str, Any],
+        asked_for: Collection[str] = (),
+    ) -> None:
         self._model = model
         self.given = given
         self._settings = settings
+        self._asked_for = asked_for
         self._made: dict[str, Stage] = {}
         self.stages: list[Stage] = []
 
@@ -68,25 +91,25 @@ class Planner:
     ) -> Stage:
         """Plan `command` with `params`, after all that it needs.
 
-        `sources` are stages to take inputs from, where more than one makes an artifact of that name.
+        `sources` are the stages to take an artifact from that several make.
 
         Raises:
             InvalidRequest: a parameter is unknown or missing, or nothing makes an input.
         """
+        given: dict[str, Stage | Entry] = {**self.given, **(sources or {})}
+        merged = self._parameters(command, params or {})
         inputs: dict[str, Stage | Entry] = {}
+        made_as: dict[str, str] = {}
         for artifact in command.inputs:
-            if artifact in self.given:
-                inputs[artifact] = self.given[artifact]
-            elif sources and artifact in sources:
-                inputs[artifact] = sources[artifact]
-            elif artifact not in command.optional:
+            name = toolbox.in_precision(artifact, str(merged.get(PRECISION)))
+            if artifact in given:
+                inputs[artifact] = given[artifact]
+            elif name in given or toolbox.is_made(name):
+                inputs[artifact] = given.get(name) or self.want(toolbox.producer(name))
+                made_as[artifact] = name
+            elif artifact not in command.optional or artifact in self._asked_for:
                 inputs[artifact] = self.want(toolbox.producer(artifact))
-        stage = Stage(
-            model=self._model.name,
-            command=command,
-            params=self._parameters(command, params or {}),
-            inputs=inputs,
-        )
+        stage = Stage(model=self._model.name, command=command, params=merged, inputs=inputs, made_as=made_as)
         self.stages.append(stage)
         return stage
 
@@ -100,17 +123,23 @@ class Planner:
         if missing := [key for key, value in merged.items() if value is inspect.Parameter.empty]:
             message = f"{command.full_name} needs a value for {missing[0]!r}"
             raise InvalidRequest(message, hint=f"Give it: --set {missing[0]}=VALUE")
+        if PRECISION in merged:
+            gate.tolerance(merged[PRECISION])
         return merged
 
 
-def main_job(planner: Planner, backends: Iterable[str]) -> list[Stage]:
-    """Plan everything for one model: preparation, then each backend's measurements and what they need."""
+def main_job(planner: Planner, backends: Iterable[str], precisions: Sequence[str] = ()) -> list[Stage]:
+    """Plan everything for one model: preparation, then each backend's measurements and what they need.
+
+    Each variant of a measurement is planned in each of `precisions`, in the variant's own if there are none.
+    """
     prepare(planner)
+    wanted = [{PRECISION: precision} for precision in dict.fromkeys(precisions)] or [{}]
     for backend in backends:
         for command in toolbox.tools()[backend].commands.values():
             if command.measures:
-                for variant in command.variants:
-                    planner.add(command, variant)
+                for variant, precision in itertools.product(command.variants, wanted):
+                    planner.add(command, {**variant, **precision})
     return planner.stages
 
 

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from host import jobs, show, toolbox
-from host.pipeline import Outcome
 from host.plan import Planner, Stage
+from host.zoo import Model
 from tools.stage import InvalidRequest
 
+STAGE = "tf1.prune"
 COLUMNS = ("kernel", "shape", "weights", "zeros", "sparsity", "")
 
 
 def plan(
-    model: str, weights: str, *, ratio: float | None, threshold: float | None, layer: str, scope: str
+    model: Model, weights: str, *, ratio: float | None, threshold: float | None, layer: str, scope: str
 ) -> jobs.Plan:
     """Return the plan that prunes by a ratio or by a threshold.
 
@@ -30,29 +31,22 @@ def plan(
     params = {"method": method, "amount": amount, "layer": layer, "scope": scope}
 
     def target(planner: Planner) -> list[Stage]:
-        planner.add(toolbox.find("tf1.prune"), params)
+        planner.add(toolbox.find(STAGE), params)
         return planner.stages
 
-    return jobs.plan_target([model], weights, target)
+    return jobs.for_each([model], weights, {}, target)
 
 
 def prune(planned: jobs.Plan, options: jobs.Options) -> int:
     """Prune, print each kernel's sparsity and the command that goes on; return the exit code."""
-
-    def present(
-        document: Mapping[str, Any], known: Mapping[Stage, Outcome], folder: Path, *, as_json: bool
-    ) -> None:
-        for stage, outcome in known.items():
-            if outcome.result and outcome.entry and stage.command.full_name == "tf1.prune":
-                rows = json.loads(outcome.entry.path("sparsity").read_text())
-                name = stage.outputs["pruned_index"].removesuffix(".index")
-                made = options.work / "models" / stage.model / name
-                _print(rows, outcome.result.metrics, stage.model, made, as_json=as_json)
-        for line in show.reasons(known):
-            jobs.note(line)
-        jobs.note(f"run: {folder}")
-
-    return jobs.carry_out(planned, options, present=present)
+    ran = jobs.execute(planned, options)
+    for stage, outcome in ran.outcomes.items():
+        if outcome.result and outcome.entry and stage.command.full_name == STAGE:
+            rows = json.loads(outcome.entry.path("sparsity").read_text())
+            name = stage.outputs["pruned_index"].removesuffix(".index")
+            made = options.work / "models" / stage.model / name
+            _print(rows, outcome.result.metrics, stage.model, made, as_json=options.as_json)
+    return jobs.end(ran)
 
 
 def _print(

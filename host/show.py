@@ -62,7 +62,7 @@ def outcomes(
         _results(records)
     else:
         _findings(known)
-    for line in reasons(known):
+    for line in (*reasons(known), *warnings(known)):
         print(line)
     report = folder / "report.html"
     print(f"\nrun: {folder}" + (f"\nreport: {report}" if report.exists() else ""))
@@ -128,6 +128,14 @@ def reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
             models.setdefault(text, []).append(stage.model)
     for text, names in models.items():
         yield f"\n{', '.join(names)} {text}"
+
+
+def warnings(known: Mapping[Stage, Outcome]) -> Iterable[str]:
+    """Yield what the stages that are no measurements warn of; a measurement's warnings are in its record."""
+    for stage, outcome in known.items():
+        if outcome.result and not stage.command.measures:
+            for text in outcome.result.metadata.get("warnings", ()):
+                yield f"\n{stage.model} {stage.name}: warning: {text}"
 
 
 def plan(stages: Sequence[Stage], known: Mapping[Stage, Outcome], engine: Engine, *, as_json: bool) -> None:

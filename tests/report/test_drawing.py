@@ -81,7 +81,7 @@ def drawn(run_stage: Callable[..., Any], tmp_path_factory: pytest.TempPathFactor
     def draw(described: dict[str, Any]) -> str:
         path = tmp_path_factory.mktemp("layers") / "m.layers.json"
         path.write_text(json.dumps(described))
-        folder, _ = run_stage("report", "draw", inputs={"layers": path}, params={"title": "net"})
+        folder, _ = run_stage("report", "draw", inputs={"described": path}, params={"title": "net"})
         return (folder / "m.html").read_text()
 
     return draw
@@ -241,7 +241,7 @@ def test_what_is_no_description(run_stage: Callable[..., Any], tmp_path: Path, c
     path = tmp_path / "m.layers.json"
     path.write_text(content)
     with pytest.raises(InvalidRequest, match=r"m\.layers\.json is not a description of a network"):
-        run_stage("report", "draw", inputs={"layers": path}, params={"title": "m"})
+        run_stage("report", "draw", inputs={"described": path}, params={"title": "m"})
 
 
 @pytest.fixture

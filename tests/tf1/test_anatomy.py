@@ -25,7 +25,7 @@ KEYS = ("params", "macs", "operations")
 
 def layers(made: dict[str, Any]) -> dict[str, Any]:
     """Return a description whose layers add up to its totals."""
-    described: dict[str, Any] = json.loads(made["layers"].read_text())
+    described: dict[str, Any] = json.loads(made["described"].read_text())
     for key in KEYS:
         assert sum(layer[key] for layer in described["layers"]) == described[key]
     assert sum(layer["share"] for layer in described["layers"]) == pytest.approx(

@@ -29,14 +29,14 @@ def render(results: Input, html: Output = "report.html") -> Result:
 
 
 @tool.command()
-def draw(layers: Input, title: str, page: Output = "{model}.html") -> Result:
+def draw(described: Input, title: str, page: Output = "{model}.html") -> Result:
     """Draw a network, as tf1.describe or onnx.describe read it, on one self-contained HTML page.
 
     Raises:
-        InvalidRequest: `layers` is not such a description.
+        InvalidRequest: `described` is not such a description.
     """
     from tools.report import drawing
 
-    described = drawing.read(layers.read_text(encoding="utf-8"), layers.name)
-    page.write_text(drawing.page(described, title), encoding="utf-8")
-    return Result(metrics={"layers": len(described["layers"])})
+    network = drawing.read(described.read_text(encoding="utf-8"), described.name)
+    page.write_text(drawing.page(network, title), encoding="utf-8")
+    return Result(metrics={"layers": len(network["layers"])})

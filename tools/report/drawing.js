@@ -275,7 +275,8 @@ function zoom(to, at = { x: canvas.clientWidth / 2, y: canvas.clientHeight / 2 }
 
 function fitWidth() { // to the width, but never so that text cannot be read
   zoom(Math.min(1, Math.max(0.7, (canvas.clientWidth - 20) / drawn.width)));
-  canvas.scrollTo((canvas.scrollWidth - canvas.clientWidth) / 2, 0);
+  const first = drawn.nodes.values().next().value;
+  canvas.scrollTo((first.x + 8) * scale - canvas.clientWidth / 2, 0);
 }
 
 const search = document.getElementById("search");

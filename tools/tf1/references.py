@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tools import arrays
 from tools.stage import InvalidRequest, StageError, progress
 from tools.tf1.runtime import tf
+
+BROKEN = "Are these the weights of this network? A network in training, or a diverged one, gives this."
 
 
 def inputs(count: int, seed: int, signature: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,10 +23,34 @@ def inputs(count: int, seed: int, signature: Mapping[str, Any]) -> dict[str, Any
         InvalidRequest: the signature asks for a kind of input that nothing is known of.
     """
     makers = {"image": images, "tokens": tokens, "mask": masks}
-    if unknown := [said["kind"] for said in signature["inputs"].values() if said["kind"] not in makers]:
+    unknown = [said["kind"] for said in signature["inputs"].values() if said["kind"] not in makers]
+    if unknown:
         message = f"there are no reference inputs of the kind {unknown[0]!r}"
         raise InvalidRequest(message, hint="Make the signature again: run tf1.export.")
     return {name: makers[said["kind"]](count, seed, said) for name, said in signature["inputs"].items()}
+
+
+def read(path: Path, signature: Mapping[str, Any]) -> arrays.Inputs:
+    """Read inputs of the user's own, which image.preprocess makes of pictures.
+
+    Raises:
+        InvalidRequest: they are not those that the signature asks for.
+    """
+    found = arrays.read_inputs(path)
+    shapes = {name: [1, *values.shape[1:]] for name, values in found.items()}
+    wanted = {name: said["shape"] for name, said in signature["inputs"].items()}
+    if shapes != wanted:
+        message = f"the network takes {wanted}, {path.name} has {shapes}"
+        raise InvalidRequest(message, hint="They belong to different models.")
+    kinds = {name: said["kind"] for name, said in signature["inputs"].items()}
+    return {
+        name: found[name].astype(np.float32 if kind == "image" else np.int32) for name, kind in kinds.items()
+    }
+
+
+def append(first: arrays.Inputs, then: arrays.Inputs) -> arrays.Inputs:
+    """Return the inputs of both, by name."""
+    return {name: np.concatenate([values, then[name]]) for name, values in first.items()}
 
 
 def images(count: int, seed: int, said: Mapping[str, Any]) -> Any:
@@ -97,7 +125,7 @@ def outputs(graph: Any, signature: Mapping[str, Any], fed: Mapping[str, Any]) ->
     """Return the graph's outputs [count, ...] float32 for the inputs (name -> [count, ...]), one at a time.
 
     Raises:
-        StageError: an output is not finite, or all inputs give the same one; such a network checks nothing.
+        StageError: an output is not finite.
     """
     config = tf.ConfigProto()  # the graph as it is written; and rewriting takes longer than eight inferences
     config.graph_options.rewrite_options.disable_meta_optimizer = True
@@ -109,14 +137,17 @@ def outputs(graph: Any, signature: Mapping[str, Any], fed: Mapping[str, Any]) ->
             rows.append(run(*(values[index : index + 1] for values in fed.values()))[0])
             progress((index + 1) / count, f"input {index + 1} of {count}")
     found = np.stack(rows)
-    hint = "Are these the weights of this network? A network in training, or a diverged one, gives this."
     if not np.isfinite(found).all():
         message = "the network's outputs are not finite"
-        raise StageError(message, hint=hint)
+        raise StageError(message, hint=BROKEN)
+    return found
+
+
+def require_response(found: Any) -> None:
+    """Raise StageError if all outputs [count, ...] are the same; such a network checks nothing."""
     if len(found) > 1 and np.ptp(found, axis=0).max() == 0:
         message = "the network gives the same output for every input"
-        raise StageError(message, hint=hint)
-    return found
+        raise StageError(message, hint=BROKEN)
 
 
 def describe(found: Any) -> tuple[dict[str, float], dict[str, Any]]:
