@@ -271,6 +271,102 @@ def plan(
     jobs.preview(planned, options)
 
 
+File = Annotated[Path | None, typer.Argument(help="A .pb or .onnx file, instead of a model.")]
+OptionalModels = Annotated[
+    list[str] | None, typer.Option("--model", help="A network of the zoo; may be repeated.")
+]
+Artifact = Annotated[str, typer.Option(help="Which of the model's files.")]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]1,224,224,3", help="The shape of an input that has no fixed one."),
+]
+
+
+@app.command()
+def flops(
+    file: File = None,
+    model: OptionalModels = None,
+    model_file: ModelFile = None,
+    artifact: Artifact = "frozen",
+    input_shape: InputShape = None,
+    weights: Weights = "auto",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Count parameters and operations, layer by layer, of a model or of any frozen graph or ONNX file."""
+    from host import graphs, jobs, zoo
+
+    subject = graphs.Subject(
+        models=zoo.find_all(model or [], model_file),
+        file=file,
+        artifact=artifact,
+        weights=weights,
+        input_shape=input_shape or [],
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    raise typer.Exit(graphs.flops(subject, options))
+
+
+@app.command()
+def visualize(
+    file: File = None,
+    model: OptionalModels = None,
+    model_file: ModelFile = None,
+    artifact: Artifact = "frozen",
+    input_shape: InputShape = None,
+    netron: Annotated[bool, typer.Option("--netron", help="Show the file in Netron until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Netron's port; 0: one that is free.")] = 0,
+    weights: Weights = "auto",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Draw the layers of a model, or of any frozen graph or ONNX file, as one HTML page; or start Netron."""
+    from host import graphs, jobs, zoo
+
+    subject = graphs.Subject(
+        models=zoo.find_all(model or [], model_file),
+        file=file,
+        artifact=artifact,
+        weights=weights,
+        input_shape=input_shape or [],
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    if netron:
+        raise typer.Exit(graphs.serve(subject, options, port))
+    raise typer.Exit(graphs.visualize(subject, options))
+
+
+@app.command()
+def prune(
+    model: Annotated[str, typer.Option(help="A network of the zoo.")],
+    ratio: Annotated[float | None, typer.Option(help="This share of the weights, the smallest.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Weights of a smaller magnitude.")] = None,
+    model_file: ModelFile = None,
+    layer: Annotated[str, typer.Option(metavar="REGEX", help="Only kernels with a name like that.")] = "",
+    scope: Annotated[str, typer.Option(help="The ratio is of each `layer`, or `global`.")] = "layer",
+    weights: Weights = "auto",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Set the smallest weights of a checkpoint to zero and report the sparsity of each layer."""
+    from host import jobs, pruning, zoo
+
+    plan = pruning.plan(
+        zoo.find(model, model_file), weights, ratio=ratio, threshold=threshold, layer=layer, scope=scope
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    raise typer.Exit(pruning.prune(plan, options))
+
+
 @app.command()
 def report(
     run: Annotated[str, typer.Argument(help="A run's name in work/runs.")] = "latest",

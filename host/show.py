@@ -62,7 +62,7 @@ def outcomes(
         _results(records)
     else:
         _findings(known)
-    for line in (*_weights(document["run"]["weights"]), *_reasons(known), *warnings(known)):
+    for line in (*_weights(document["run"]["weights"]), *reasons(known), *warnings(known)):
         print(line)
     report = folder / "report.html"
     print(f"\nrun: {folder}" + (f"\nreport: {report}" if report.exists() else ""))
@@ -129,7 +129,7 @@ def _weights(weights: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
         yield f"\n{', '.join(names)}: {text}"
 
 
-def _reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
+def reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
     """Yield why each stage was not done and what to do, models with the same reason together."""
     models: dict[str, list[str]] = {}
     for stage, outcome in known.items():

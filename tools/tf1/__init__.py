@@ -265,6 +265,60 @@ def flops(
 
 
 @tool.command()
+def prune(
+    graph: Input,
+    ckpt_index: Input,
+    ckpt_data: Input,
+    method: str,
+    amount: float,
+    layer: str = "",
+    scope: str = "layer",
+    pruned_index: Output = "{model}.pruned.ckpt.index",
+    pruned_data: Output = "{model}.pruned.ckpt.data-00000-of-00001",
+    sparsity: Output = "{model}.sparsity.json",
+) -> Result:
+    """Set the smallest weights to zero: a ratio of each `layer`, or of all (`global`); or up to a threshold.
+
+    `layer` is a regular expression that is to be found in a kernel's name; all kernels if it is empty.
+    """
+    import shutil
+
+    import numpy as np
+
+    from tools.tf1 import checkpoint, graphs, pruning
+
+    pruning.check(method, amount, scope)
+    shapes = graphs.variables(graphs.read(graph))
+    chosen = pruning.kernels(shapes, layer)
+    values = checkpoint.read(checkpoint.prefix(ckpt_index, ckpt_data), shapes)
+    pruned = pruning.prune({name: values[name] for name in chosen}, method, amount, scope)
+    if all(np.array_equal(values[name], pruned[name]) for name in chosen):
+        shutil.copyfile(ckpt_index, pruned_index)  # a checkpoint written anew has another order
+        shutil.copyfile(ckpt_data, pruned_data)
+    else:
+        values.update(pruned)
+        checkpoint.write(checkpoint.prefix(pruned_index, pruned_data), values)
+    rows = pruning.table(shapes, values, chosen)
+    write_json(sparsity, rows)
+    weights, zeros = (sum(row[key] for row in rows) for key in ("weights", "zeros"))
+    metrics = {"weights": weights, "zeros": zeros, "sparsity": zeros / weights}
+    return Result(metrics=metrics, metadata={"pruned": len(chosen), "kernels": len(rows)})
+
+
+@tool.command()
+def describe(
+    frozen: Input, input_shape: str = "", described: Output = "{model}.frozen.layers.json"
+) -> Result:
+    """Count parameters and operations of each layer of any frozen graph; see tools/anatomy.py."""
+    from tools import anatomy
+    from tools.tf1 import anatomy as frozen_graph
+
+    found = anatomy.describe(frozen_graph.read(frozen, anatomy.parse_shapes(input_shape)))
+    write_json(described, found)
+    return anatomy.result(found)
+
+
+@tool.command()
 def to_tflite(frozen: Input, signature: Input, tflite: Output = "{model}.tflite") -> Result:
     """Convert to TFLite, float32."""
     return _to_tflite(frozen, signature, "fp32", tflite)
