@@ -23,6 +23,9 @@ app.add_typer(images_app, name="images")
 app.add_typer(models_app, name="models")
 
 Models = Annotated[list[str], typer.Option("--model", help="A network of the zoo; may be repeated.")]
+OptionalModels = Annotated[
+    list[str] | None, typer.Option("--model", help="A network of the zoo; may be repeated.")
+]
 ModelFile = Annotated[
     Path | None, typer.Option("--model-file", help="Your own networks, in TOML; see docs/zoo.md.")
 ]
@@ -56,6 +59,13 @@ Registry = Annotated[
     str, typer.Option(envvar="MOBILE_ACCELERATOR_REGISTRY", help="Where images are, e.g. localhost:5000.")
 ]
 Tools = Annotated[list[str] | None, typer.Argument(help="Tools; all if none is named.")]
+
+File = Annotated[Path | None, typer.Argument(help="A .pb or .onnx file, instead of a model.")]
+Artifact = Annotated[str, typer.Option(help="Which of the model's files.")]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]1,224,224,3", help="The shape of an input that has no fixed one."),
+]
 
 WORK = Path("work")
 BUDGET_S = 10.0
@@ -134,7 +144,8 @@ def all_(
 
 @app.command()
 def prepare(
-    model: Models,
+    model: OptionalModels = None,
+    all_models: Annotated[bool, typer.Option("--all-models", help="Every network of the zoo.")] = False,
     model_file: ModelFile = None,
     weights: Weights = "auto",
     images: Images = None,
@@ -158,7 +169,8 @@ def prepare(
         as_json=as_json,
         tensorflow=tensorflow,
     )
-    plan = jobs.plan_prepare(zoo.find_all(model, model_file), weights, images)
+    models = zoo.choose(model or [], model_file, every=all_models)
+    plan = jobs.plan_prepare(models, weights, images)
     raise typer.Exit(jobs.carry_out(plan, options))
 
 
@@ -269,17 +281,6 @@ def plan(
     planned = jobs.plan_all(models, weights, backend, settings, images, precision or [])
     options = jobs.Options(work=work, engine=engine, as_json=as_json, tensorflow=tensorflow)
     jobs.preview(planned, options)
-
-
-File = Annotated[Path | None, typer.Argument(help="A .pb or .onnx file, instead of a model.")]
-OptionalModels = Annotated[
-    list[str] | None, typer.Option("--model", help="A network of the zoo; may be repeated.")
-]
-Artifact = Annotated[str, typer.Option(help="Which of the model's files.")]
-InputShape = Annotated[
-    list[str] | None,
-    typer.Option(metavar="[NAME=]1,224,224,3", help="The shape of an input that has no fixed one."),
-]
 
 
 @app.command()
