@@ -186,8 +186,8 @@ def feed(session: Session, inputs: Inputs, index: int) -> None:
     if len(wanted) == len(batches) == 1:
         batches = dict(zip(wanted, batches.values()))
     if batches.keys() != wanted.keys():
-        message = f"the network takes {', '.join(wanted)}, the reference has {', '.join(batches)}"
-        raise InvalidRequest(message, hint="Network and reference belong to different models.")
+        message = f"the network takes {', '.join(wanted)}, the file has {', '.join(batches)}"
+        raise InvalidRequest(message, hint="Network and inputs belong to different models.")
     session.feed({name: to_layout(batches[name], shape) for name, shape in wanted.items()})
 
 
@@ -241,8 +241,8 @@ def to_layout(batch: np.ndarray, shape: tuple[Any, ...]) -> np.ndarray:
         fits = [not isinstance(want, int) or want == have for want, have in zip(shape, candidate.shape)]
         if len(shape) == candidate.ndim and all(fits):
             return np.ascontiguousarray(candidate)
-    message = f"the network takes {list(shape)}, the reference inputs are {list(batch.shape)}"
-    raise InvalidRequest(message, hint="Network and reference belong to different models.")
+    message = f"the network takes {list(shape)}, the inputs are {list(batch.shape)}"
+    raise InvalidRequest(message, hint="Network and inputs belong to different models.")
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
