@@ -23,6 +23,9 @@ app.add_typer(images_app, name="images")
 app.add_typer(models_app, name="models")
 
 Models = Annotated[list[str], typer.Option("--model", help="A network of the zoo; may be repeated.")]
+ModelFile = Annotated[
+    Path | None, typer.Option("--model-file", help="Your own networks, in TOML; see docs/zoo.md.")
+]
 Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs.")]
 Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
 Weights = Annotated[str, typer.Option(help="`generated`, or the prefix of a TensorFlow checkpoint.")]
@@ -87,6 +90,7 @@ about.__doc__ = __doc__
 @app.command("all")
 def all_(
     model: Models,
+    model_file: ModelFile = None,
     weights: Weights = "generated",
     images: Images = None,
     backend: Backends = None,
@@ -100,9 +104,11 @@ def all_(
     as_json: Json = False,
 ) -> None:
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
-    from host import jobs
+    from host import jobs, zoo
 
-    plan = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads}, images)
+    plan = jobs.plan_all(
+        zoo.find_all(model, model_file), weights, backend, {"budget_s": budget_s, "threads": threads}, images
+    )
     options = jobs.Options(
         work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
     )
@@ -112,6 +118,7 @@ def all_(
 @app.command()
 def prepare(
     model: Models,
+    model_file: ModelFile = None,
     weights: Weights = "generated",
     images: Images = None,
     engine: Engine = "auto",
@@ -122,18 +129,21 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Make weights, inference graph, frozen graph and reference outputs, and stop there."""
-    from host import jobs
+    from host import jobs, zoo
 
     options = jobs.Options(
         work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
     )
-    raise typer.Exit(jobs.carry_out(jobs.plan_prepare(model, weights, images), options))
+    raise typer.Exit(
+        jobs.carry_out(jobs.plan_prepare(zoo.find_all(model, model_file), weights, images), options)
+    )
 
 
 @app.command()
 def run(
     stage: Annotated[str, typer.Argument(metavar="TOOL.COMMAND", help="e.g. tflite.benchmark")],
     model: Models,
+    model_file: ModelFile = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the stage.")
     ] = None,
@@ -147,9 +157,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run one stage; what it needs is made first or taken from the store."""
-    from host import jobs
+    from host import jobs, zoo
 
-    plan = jobs.plan_one(model, stage, weights, inputs or [], settings or [], images)
+    plan = jobs.plan_one(
+        zoo.find_all(model, model_file), stage, weights, inputs or [], settings or [], images
+    )
     options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
     raise typer.Exit(jobs.carry_out(plan, options))
 
@@ -160,6 +172,7 @@ def label(
     image: Annotated[
         Path | None, typer.Argument(help="A picture, or a folder of them; a generated one if left out.")
     ] = None,
+    model_file: ModelFile = None,
     labels: Annotated[
         Path | None, typer.Option(help="The classes' names, one a line; ImageNet's are known.")
     ] = None,
@@ -175,11 +188,18 @@ def label(
     as_json: Json = False,
 ) -> None:
     """Say what a picture shows, on every backend, beside what the reference graph says."""
-    from host import jobs
+    from host import jobs, zoo
     from host import label as labelling
 
     plan = labelling.plan(
-        model, image, weights, backend, inputs or [], labels=labels, top=top, threads=threads
+        zoo.find(model, model_file),
+        image,
+        weights,
+        backend,
+        inputs or [],
+        labels=labels,
+        top=top,
+        threads=threads,
     )
     options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
     raise typer.Exit(labelling.carry_out(plan, options))
@@ -188,6 +208,7 @@ def label(
 @app.command()
 def plan(
     model: Models,
+    model_file: ModelFile = None,
     weights: Weights = "generated",
     images: Images = None,
     backend: Backends = None,
@@ -198,9 +219,11 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what `all` would run and why, running nothing."""
-    from host import jobs
+    from host import jobs, zoo
 
-    planned = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads}, images)
+    planned = jobs.plan_all(
+        zoo.find_all(model, model_file), weights, backend, {"budget_s": budget_s, "threads": threads}, images
+    )
     jobs.preview(planned, jobs.Options(work=work, engine=engine, as_json=as_json))
 
 
@@ -242,19 +265,19 @@ def clean(
 
 
 @models_app.command("list")
-def models_list(as_json: Json = False) -> None:
+def models_list(model_file: ModelFile = None, as_json: Json = False) -> None:
     """List the networks; a family takes any depth multiplier."""
     from host import catalog
 
-    catalog.list_models(as_json=as_json)
+    catalog.list_models(model_file, as_json=as_json)
 
 
 @models_app.command("show")
-def models_show(name: str, as_json: Json = False) -> None:
+def models_show(name: str, model_file: ModelFile = None, as_json: Json = False) -> None:
     """Show what is known of one network."""
     from host import catalog
 
-    catalog.show_model(name, as_json=as_json)
+    catalog.show_model(name, model_file, as_json=as_json)
 
 
 @images_app.command("build")

@@ -3,33 +3,63 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from host import images, show, toolbox, zoo
 from host.compose import Service
 from host.engines.choose import services
 from host.jobs import note
+from host.zoo import Model
+from tools.layer_table import Layer, read
 from tools.stage import InvalidRequest
 
+SHAPE = ("image_size", "image_size", "channels", "sequence_length")  # what of a row is its input's shape
 
-def list_models(*, as_json: bool) -> None:
-    """Print the zoo."""
-    found = [zoo.find(name) for name in zoo.names()]
+
+def list_models(file: Path | None, *, as_json: bool) -> None:
+    """Print the zoo, a family in one row."""
+    families = zoo.families(file)
     if as_json:
-        show.print_json([dataclasses.asdict(model) for model in found])
-    else:
-        show.table(("model", "about"), [(model.name, model.about) for model in found])
+        show.print_json([dataclasses.asdict(model) for family in families for model in family])
+        return
+    show.table(("model", "input", "classes", "about"), [_row(family) for family in families])
+    print("\nNAME_SIZE is a network at another size of its input, e.g. squeezenet_96")
 
 
-def show_model(name: str, *, as_json: bool) -> None:
+def _row(family: Sequence[Model]) -> tuple[str, ...]:
+    names, params = [model.name for model in family], family[0].params
+    shape = [str(params[key]) for key in SHAPE if key in params]
+    name = names[0] if len(names) == 1 else _family_name(names)
+    return name, " x ".join(shape), str(params.get("classes", "-")), family[0].about
+
+
+def _family_name(names: Sequence[str]) -> str:
+    """`mobilenet_v1_0.25|0.5|0.75|1.0`."""
+    stem = names[0].rpartition("_")[0]
+    return f"{stem}_{'|'.join(name.removeprefix(stem + '_') for name in names)}"
+
+
+def show_model(name: str, file: Path | None, *, as_json: bool) -> None:
     """Print what is known of one network."""
-    model = dataclasses.asdict(zoo.find(name))
+    model = zoo.find(name, file)
     if as_json:
-        show.print_json(model)
-    else:
-        print(f"{model['name']}: {model['about']}")
-        show.table(("parameter", "value"), [(key, str(value)) for key, value in model["params"].items()])
+        show.print_json(dataclasses.asdict(model))
+        return
+    print(f"{model.name}: {model.about}")
+    show.table(("parameter", "value"), [(key, str(value)) for key, value in model.params.items()])
+    if model.table:
+        print()
+        show.table(("layer", "operation", "reads", "keys"), _layer_rows(read(model.table["layers"], name)))
+
+
+def _layer_rows(layers: Iterable[Layer], indent: str = "") -> Iterator[tuple[str, ...]]:
+    """Yield a row for each layer, with a block's layers below it."""
+    for layer in layers:
+        keys = {key: value for key, value in layer.keys.items() if key != "layers" and value is not None}
+        said = ", ".join(f"{key} {value}" for key, value in keys.items())
+        yield indent + layer.name, layer.op, ", ".join(layer.inputs), said
+        yield from _layer_rows(layer.keys.get("layers", []), indent + "  ")
 
 
 def build_images(tools: Sequence[str], *, base: str | None, offline_base: bool) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from host import pictures, results, show, toolbox, zoo
+from host import pictures, results, show, toolbox
 from host.engines import Engine
 from host.engines.choose import choose
 from host.pipeline import Forecast, Outcome, Pipeline
 from host.plan import Planner, Stage, main_job, parse_settings, prepare
 from host.run import Run
 from host.store import Entry, Store, sha256
+from host.zoo import Model
 from tools.stage import InvalidRequest, Result, write_json
 
 REPORT = "report.html"
@@ -49,7 +51,7 @@ def note(text: str) -> None:
 
 
 def plan_all(
-    models: Iterable[str],
+    models: Iterable[Model],
     weights: str,
     backends: Sequence[str] | None,
     settings: Mapping[str, Any],
@@ -60,13 +62,13 @@ def plan_all(
     return for_each(models, weights, settings, lambda planner: main_job(planner, wanted), images=images)
 
 
-def plan_prepare(models: Iterable[str], weights: str, images: Path | None) -> Plan:
+def plan_prepare(models: Iterable[Model], weights: str, images: Path | None) -> Plan:
     """Return the plan that ends with the frozen graph and the reference outputs."""
     return for_each(models, weights, {}, prepare, images=images)
 
 
 def plan_one(
-    models: Iterable[str],
+    models: Iterable[Model],
     stage: str,
     weights: str,
     inputs: Sequence[str],
@@ -85,7 +87,7 @@ def plan_one(
 
 
 def for_each(
-    models: Iterable[str],
+    models: Iterable[Model],
     weights: str,
     settings: Mapping[str, Any],
     target: Callable[[Planner], list[Stage]],
@@ -94,9 +96,8 @@ def for_each(
     images: Path | None = None,
 ) -> Plan:
     """Return the plan of `target` for each model, with what the user gave of files, weights and pictures."""
-    found = [zoo.find(name) for name in dict.fromkeys(models)]  # before anything runs: a typo costs nothing
     files = [_input_file(text) for text in inputs]
-    for model in found if images else ():
+    for model in models if images else ():
         pictures.require_image_network(model)
 
     def plan(store: Store) -> list[Stage]:
@@ -109,9 +110,20 @@ def for_each(
             with pictures.packed(images) as archive:
                 given["pictures"] = store.take_in({"pictures": archive})
         asked_for = ("images",) if images else ()
-        return [stage for model in found for stage in target(Planner(model, given, settings, asked_for))]
+        planners = [Planner(model, _table(model, store) | given, settings, asked_for) for model in models]
+        return [stage for planner in planners for stage in target(planner)]
 
     return plan
+
+
+def _table(model: Model, store: Store) -> dict[str, Entry]:
+    """Return the file `layers` of a network that is a table, for the tool that builds it."""
+    if not model.table:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "layers.json")
+        write_json(path, model.table)
+        return {"layers": store.take_in({"layers": path})}
 
 
 def _input_file(text: str) -> tuple[str, Path]:
@@ -185,7 +197,7 @@ def execute(plan: Plan, options: Options, *, report: bool = False) -> Ran:
 
 def preview(plan: Plan, options: Options) -> None:
     """Show what a plan would run and why, running nothing."""
-    store = Store(options.work.resolve())
+    store = Store(options.work.resolve(), writes=False)
     stages = plan(store)
     engine = choose(options.engine, store.work, [], pull=False, note=note)
     known = Forecast(engine, store).preview(stages)

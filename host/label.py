@@ -9,16 +9,17 @@ from typing import Any
 
 from rich.text import Text
 
-from host import jobs, pictures, results, show, toolbox, zoo
+from host import jobs, pictures, results, show, toolbox
 from host.pipeline import Outcome
 from host.plan import Planner, Stage
+from host.zoo import Model
 from tools.stage import InvalidRequest, WrongOutput, write_json
 
 FILE = "labels.json"  # in the run's folder
 
 
 def plan(
-    model: str,
+    model: Model,
     image: Path | None,
     weights: str,
     backends: Sequence[str] | None,
@@ -31,9 +32,9 @@ def plan(
     """Return the plan: the reference graph's answers and each backend's, all of them named.
 
     Raises:
-        InvalidRequest: there is no such model or backend, or one that cannot answer.
+        InvalidRequest: the network takes no pictures, or there is no such backend, or one that cannot answer.
     """
-    pictures.require_image_network(zoo.find(model))
+    pictures.require_image_network(model)
     wanted = [_able(jobs.backend(name)) for name in backends] if backends else _all_able()
     files = [*inputs, f"labels={labels}"] if labels else inputs
 

@@ -27,19 +27,19 @@ def damaged(path: Path, folder: Path, keep: float) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("model", "params", "said"),
     [
-        ({"network": "squeezenot"}, "no network 'squeezenot'. Did you mean squeezenet?"),
-        ({"network": "../../etc"}, "no network"),
-        ({"depth_multiplier": 0.5}, "squeezenet has no depth multiplier"),
-        ({"network": "mobilenet_v1", "depth_multiplier": 0.0}, "have to be positive"),
-        ({"image_size": 8}, "cannot take images of 8 x 8"),
-        ({"network": "alexnet_v2", "image_size": 299}, "cannot take images of 299 x 299"),
+        ("mobilenet_v1_1.0", {"network": "mobilnet"}, "no network 'mobilnet'. Did you mean mobilenet_v"),
+        ("mobilenet_v1_1.0", {"network": "../../etc"}, "no network"),
+        ("mobilenet_v1_1.0", {"depth_multiplier": 0.0}, "have to be positive"),
+        ("squeezenet", {"depth_multiplier": 0.5}, "squeezenet has no depth multiplier"),
+        ("squeezenet", {"image_size": 8}, "layer 'maxpool4' (max_pool) cannot take 1 x 1 x 256 (from fire4)"),
+        ("alexnet_v2", {"image_size": 299}, "layer 'logits' (squeeze) cannot take 4 x 4 x 1001 (from fc8)"),
     ],
 )
-def test_parameters(tf1: Run, params: dict[str, object], said: str) -> None:
+def test_parameters(tf1: Run, model: str, params: dict[str, object], said: str) -> None:
     with pytest.raises(InvalidRequest) as error:
-        tf1("export", "m", {}, **{**zoo_row("squeezenet"), **params})
+        tf1("export", "m", {}, **{**zoo_row(model), **params})
     assert said in error.value.one_line()
 
 

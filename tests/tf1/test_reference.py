@@ -9,21 +9,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tf1.conftest import FREEZE, Prepared, Run, pick
+from tests.tf1.conftest import FREEZE, Prepared, Run, pick, zoo_row
 
 pytestmark = pytest.mark.tool
 
 FROZEN = ("frozen", "signature")
 
 
-@pytest.mark.parametrize("model", ["squeezenet", "alexnet_v2", "mobilenet_v1_1.0", "mobilenet_v2_1.4"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "squeezenet",
+        "alexnet_v2",
+        "mobilenet_v1_1.0",
+        "mobilenet_v2_1.4",
+        "inception_v2",
+        "inception_v4",
+        "resnet_v1_50",
+        "resnet_v2_50",
+    ],
+)
 def test_outputs_differ_between_inputs_and_have_a_clear_winner(
     model: str, prepared: Prepared, tf1: Run
 ) -> None:
     made = tf1("reference", model, pick(prepared(model), FROZEN))
     with np.load(made["reference"]) as reference:
         inputs, outputs = reference["inputs/input"], reference["outputs"]
-    assert inputs.shape == (8, 224, 224, 3)
+    size = zoo_row(model)["image_size"]
+    assert inputs.shape == (8, size, size, 3)
     assert inputs.dtype == outputs.dtype == np.float32
     assert -1 <= inputs.min() < -0.9
     assert 0.9 < inputs.max() <= 1

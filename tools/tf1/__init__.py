@@ -21,15 +21,20 @@ def generate_weights(
     depth_multiplier: float = 1.0,
     sequence_length: int = 128,
     seed: int = 0,
+    layers: Optional[Input] = None,
     ckpt_index: Output = "{model}.ckpt.index",
     ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
 ) -> Result:
-    """Write a checkpoint of generated weights: the same values on every machine."""
+    """Write a checkpoint of generated weights: the same values on every machine.
+
+    `layers` is the table of a network that is described by one (tools/tf1/networks/tables.py).
+    """
     from tools.tf1 import checkpoint, graphs, networks, weights
 
     prefix = checkpoint.prefix(ckpt_index, ckpt_data)
     built = networks.build(
         network,
+        table=layers.read_text() if layers else "",
         image_size=image_size,
         channels=channels,
         classes=classes,
@@ -49,14 +54,19 @@ def export(
     classes: int = 1001,
     depth_multiplier: float = 1.0,
     sequence_length: int = 128,
+    layers: Optional[Input] = None,
     graph: Output = "{model}.inf.pb",
     signature: Output = "{model}.signature.json",
 ) -> Result:
-    """Write the inference graph (variables not frozen) and its signature."""
+    """Write the inference graph (variables not frozen) and its signature.
+
+    `layers` is the table of a network that is described by one (tools/tf1/networks/tables.py).
+    """
     from tools.tf1 import graphs, networks
 
     built = networks.build(
         network,
+        table=layers.read_text() if layers else "",
         image_size=image_size,
         channels=channels,
         classes=classes,

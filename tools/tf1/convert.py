@@ -68,12 +68,15 @@ def _optimised(converted: Any) -> Any:
     """Run tf2onnx's optimisations without what makes them slow, which for AlexNet is half a minute.
 
     It would copy the whole graph before each of two dozen passes, to go on when one fails, and all weights
-    into protobuf messages after each; `make_model` does that anyway.
+    into protobuf messages after each; `make_model` does that anyway. And it would sort the whole graph for
+    each depthwise kernel that is still to be reshaped, which for NASNet is as long; folded, none is.
     """
     from tf2onnx.optimizer import optimize_graph
+    from tf2onnx.optimizer.const_fold_optimizer import ConstFoldOptimizer
 
     converted.update_proto = lambda *_: None
-    optimised = optimize_graph(converted, catch_errors=False)
+    folded = optimize_graph(converted, catch_errors=False, optimizers={"fold_constants": ConstFoldOptimizer})
+    optimised = optimize_graph(folded, catch_errors=False)
     vars(optimised).pop("update_proto", None)
     return optimised
 

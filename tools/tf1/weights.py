@@ -42,6 +42,10 @@ GAINS: Mapping[str, float] = {
     r"/conv10/weights": 4.0,
     r"/fc8/weights": 0.2,
     r"/output/bottleneck/dense/kernel": 0.01,
+    r"InceptionV[234]/Logits/": 25.0,
+    r"/bottleneck_v[12]/conv3/": 0.05,
+    r"/separable_.*/pointwise_weights": 0.25,  # no ReLU between depthwise and pointwise
+    r"cell_.*(1x1|path[12]_conv)/weights": 0.56,  # what goes into the sums of a NASNet's cell
 }
 
 
@@ -59,8 +63,8 @@ def generate(seed: int, name: str, shape: Sequence[int]) -> Any:
         return uniform(key, shape, _half_width(1.0))
     if kind == "kernel":  # behind a normalisation, and so without a mean to keep out
         return uniform(key, shape, _half_width(factor / shape[0]))
-    fan_in = math.prod(shape[:3])
-    if shape[2] <= 4:  # reads an image
+    fan_in = math.prod(shape[:-1])
+    if len(shape) == 4 and shape[2] <= 4:  # reads an image
         return uniform(key, shape, _half_width(IMAGE_GAIN / fan_in))
     return _zero_sum(uniform(key, shape, _half_width(factor * CENTRED_GAIN / fan_in / 2)))
 
@@ -82,8 +86,8 @@ def uniform(key: str, shape: Sequence[int], half_width: float) -> Any:
 def _zero_sum(values: Any) -> Any:
     """Take from each input channel's weights its neighbour's: the variance doubles, the sum vanishes."""
     result = np.empty_like(values)
-    np.subtract(values[:, :, 1:], values[:, :, :-1], out=result[:, :, 1:])
-    np.subtract(values[:, :, 0], values[:, :, -1], out=result[:, :, 0])
+    np.subtract(values[..., 1:, :], values[..., :-1, :], out=result[..., 1:, :])
+    np.subtract(values[..., 0, :], values[..., -1, :], out=result[..., 0, :])
     return result
 
 
