@@ -37,6 +37,7 @@ Inputs = Annotated[
     list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
 ]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
+TensorFlow = Annotated[str, typer.Option(help="2.15, or 1.15 for what cannot read graphs of newer ones.")]
 Budget = Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
 Limit = Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")]
@@ -94,6 +95,7 @@ def all_(
     weights: Weights = "generated",
     images: Images = None,
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -110,7 +112,13 @@ def all_(
         zoo.find_all(model, model_file), weights, backend, {"budget_s": budget_s, "threads": threads}, images
     )
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
     raise typer.Exit(jobs.carry_out(plan, options, report=True))
 
@@ -121,6 +129,7 @@ def prepare(
     model_file: ModelFile = None,
     weights: Weights = "generated",
     images: Images = None,
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -132,7 +141,13 @@ def prepare(
     from host import jobs, zoo
 
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
     raise typer.Exit(
         jobs.carry_out(jobs.plan_prepare(zoo.find_all(model, model_file), weights, images), options)
@@ -150,6 +165,7 @@ def run(
     inputs: Inputs = None,
     images: Images = None,
     weights: Weights = "generated",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -162,7 +178,9 @@ def run(
     plan = jobs.plan_one(
         zoo.find_all(model, model_file), stage, weights, inputs or [], settings or [], images
     )
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
+    )
     raise typer.Exit(jobs.carry_out(plan, options))
 
 
@@ -180,6 +198,7 @@ def label(
     backend: Backends = None,
     inputs: Inputs = None,
     weights: Weights = "generated",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     threads: Threads = 0,
@@ -201,7 +220,9 @@ def label(
         top=top,
         threads=threads,
     )
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
+    )
     raise typer.Exit(labelling.carry_out(plan, options))
 
 
@@ -212,6 +233,7 @@ def plan(
     weights: Weights = "generated",
     images: Images = None,
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -224,7 +246,8 @@ def plan(
     planned = jobs.plan_all(
         zoo.find_all(model, model_file), weights, backend, {"budget_s": budget_s, "threads": threads}, images
     )
-    jobs.preview(planned, jobs.Options(work=work, engine=engine, as_json=as_json))
+    options = jobs.Options(work=work, engine=engine, as_json=as_json, tensorflow=tensorflow)
+    jobs.preview(planned, options)
 
 
 @app.command()

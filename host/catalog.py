@@ -63,23 +63,23 @@ def _layer_rows(layers: Iterable[Layer], indent: str = "") -> Iterator[tuple[str
 
 
 def build_images(tools: Sequence[str], *, base: str | None, offline_base: bool) -> None:
-    """Build the images of these tools (all, if none is named)."""
-    images.build(_services(tools), _console(), base=base, offline_base=offline_base)
+    """Build the images of these tools; if none is named, all that compose.yaml gives no profile."""
+    images.build(chosen(tools), _console(), base=base, offline_base=offline_base)
 
 
 def pull_images(tools: Sequence[str], *, registry: str) -> None:
     """Take the images of these tools from a registry."""
-    images.pull(_services(tools), _console(), registry=registry)
+    images.pull(chosen(tools), _console(), registry=registry)
 
 
 def push_images(tools: Sequence[str], *, registry: str) -> None:
     """Put the images of these tools into a registry."""
-    images.push(_services(tools), _console(), registry=registry)
+    images.push(chosen(tools), _console(), registry=registry)
 
 
 def list_images(*, as_json: bool) -> None:
     """Print every tool's image, there or not."""
-    wanted = _services([])
+    wanted = services(Path()).values()
     here = {image.tool: image for image in images.list_images(wanted)}
     if as_json:
         show.print_json([dataclasses.asdict(image) for image in here.values()])
@@ -92,13 +92,18 @@ def list_images(*, as_json: bool) -> None:
     show.table(("tool", "image", "MB", "made"), rows)
 
 
-def _services(tools: Sequence[str]) -> list[Service]:
+def chosen(tools: Sequence[str]) -> list[Service]:
+    """Return the services of these names; if none is named, all without a profile.
+
+    Raises:
+        InvalidRequest: there is none of a name.
+    """
     known = services(Path())
     for tool in tools:
         if tool not in known:
             message = f"there is no tool {tool!r}"
             raise InvalidRequest(message, hint=toolbox.nearest(tool, known, ", ".join(known)))
-    return [known[tool] for tool in tools or known]
+    return [known[tool] for tool in tools or known if tools or not known[tool].profiles]
 
 
 def _console() -> images.Console:

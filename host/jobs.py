@@ -20,6 +20,7 @@ from host.zoo import Model
 from tools.stage import InvalidRequest, Result, write_json
 
 REPORT = "report.html"
+TENSORFLOWS = {"2.15": "tf1", "1.15": "tf1-legacy"}  # version -> the service that runs the tool tf1 with it
 Plan = Callable[[Store], list[Stage]]
 
 
@@ -33,6 +34,20 @@ class Options:
     limit_s: float = 600.0
     keep_going: bool = True
     as_json: bool = False
+    tensorflow: str = "2.15"
+
+    @property
+    def builds(self) -> dict[str, str]:
+        """Tool -> service, for tools that do not run in their usual one.
+
+        Raises:
+            InvalidRequest: there is no such generation of TensorFlow.
+        """
+        if self.tensorflow not in TENSORFLOWS:
+            message = f"there is no TensorFlow {self.tensorflow!r} here"
+            raise InvalidRequest(message, hint=f"Choose one of {', '.join(TENSORFLOWS)}")
+        service = TENSORFLOWS[self.tensorflow]
+        return {} if service == "tf1" else {"tf1": service}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,7 +214,7 @@ def preview(plan: Plan, options: Options) -> None:
     """Show what a plan would run and why, running nothing."""
     store = Store(options.work.resolve(), writes=False)
     stages = plan(store)
-    engine = choose(options.engine, store.work, [], pull=False, note=note)
+    engine = choose(options.engine, store.work, [], pull=False, note=note, builds=options.builds)
     known = Forecast(engine, store).preview(stages)
     show.plan(stages, known, engine, as_json=options.as_json)
 
@@ -223,7 +238,7 @@ def _engine(stages: Iterable[Stage], store: Store, options: Options, *, report: 
     wanted = dict.fromkeys(stage.command.tool for stage in stages)
     if report:
         wanted["report"] = None
-    engine = choose(options.engine, store.work, wanted, pull=options.pull, note=note)
+    engine = choose(options.engine, store.work, wanted, pull=options.pull, note=note, builds=options.builds)
     note(f"engine {engine.name}: {engine.why}")
     return engine
 

@@ -36,6 +36,7 @@ def about(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
         "argv": sys.argv,
         "engine": engine.name,
         "engine_reason": engine.why,
+        "builds": dict(engine.builds),
         "host": run.host,
         "project_version": VERSION,
         "models": list(dict.fromkeys(stage.model for stage in pipeline.outcomes)),

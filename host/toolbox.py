@@ -1,18 +1,30 @@
 """The tools that there are, and which command makes which artifact.
 
 A tool is an image folder, a module of the same name and a compose service; being there is all that it takes
-to be known here.
+to be known here. A tool may have other builds: the same code with another lock file, a service of its own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import importlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from host import ROOT
 from tools.stage import Command, InvalidRequest, Tool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Build:
+    """A way to run a tool's code: its compose service, its lock file, and the Python version of that."""
+
+    service: str
+    tool: str
+    python: str
+    lock: Path
 
 
 @functools.cache
@@ -20,6 +32,19 @@ def tools() -> Mapping[str, Tool]:
     """Return every tool by name. Their modules import the standard library only, so this is quick."""
     names = sorted(folder.name for folder in (ROOT / "images").iterdir() if folder.is_dir())
     return {name: importlib.import_module(f"tools.{name}").tool for name in names}
+
+
+@functools.cache
+def builds() -> Mapping[str, Build]:
+    """Return every build of every tool by its service's name; a tool's usual one has the tool's name."""
+    found = {}
+    for tool in tools().values():
+        folder = ROOT / "images" / tool.name
+        for name, python in {"": tool.python, **tool.builds}.items():
+            suffix = f"-{name}" if name else ""
+            service, lock = tool.name + suffix, folder / f"requirements{suffix}.txt"
+            found[service] = Build(service=service, tool=tool.name, python=python, lock=lock)
+    return found
 
 
 def commands() -> Iterable[Command]:

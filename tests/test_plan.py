@@ -120,6 +120,7 @@ def test_every_command_has_help() -> None:
         (["run", "onnx.benchmark", "--model", "squeezenet", "--input", "onnx=nowhere"], 2, "cannot be read"),
         (["run", "onnx.benchmark", "--model", "squeezenet", "--set", "threads=x"], 2, "--set name=value"),
         (["all", "--model", "squeezenet", "--engine", "podman"], 2, "no engine 'podman'"),
+        (["all", "--model", "squeezenet", "--tensorflow", "1.14"], 2, "Choose one of 2.15, 1.15"),
         (["report", "nowhere"], 2, "there is no run 'nowhere'"),
     ],
 )

@@ -121,6 +121,7 @@ def write(folder: Path, records: list[dict[str, Any]], **run: Any) -> Path:
         "started": "2025-11-23T23:22:56+01:00",
         "argv": ["runner.py", "all", *(part for model in models for part in ("--model", model))],
         "engine": "venv",
+        "builds": {"tf1": "tf1-legacy"},
         "engine_reason": "no Docker daemon answers at unix:///var/run/docker.sock",
         "host": HOST,
         "project_version": "0.1.0",

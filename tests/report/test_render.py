@@ -80,7 +80,7 @@ def test_page_says_what_the_run_found(render: Render, tmp_path: Path) -> None:
         "SIMULATED",
         "The Qualcomm Neural Processing SDK is licensed and is not in sdk/snpe/.",
         "Download it with your account",
-        "no Docker daemon answers",
+        "no Docker daemon answers at unix:///var/run/docker.sock; tf1 as tf1-legacy",
         "8 stages, 4 from the cache",
         "tflite-runtime 2.14.0",
         "Intel(R) Core(TM) i7-8665U",

@@ -35,13 +35,19 @@ def tf1(run_stage: RunStage, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """
 
     def run(
-        command: str, model: str, inputs: dict[str, Path], table: Any = None, **params: Any
+        command: str,
+        model: str,
+        inputs: dict[str, Path],
+        *,
+        service: str = "tf1",
+        table: Any = None,
+        **params: Any,
     ) -> dict[str, Any]:
         if table:
             path = tmp_path_factory.mktemp("table") / "layers.json"
             path.write_text(json.dumps(table))
             inputs = {**inputs, "layers": path}
-        folder, result = run_stage("tf1", command, inputs=inputs, params=params, model=model)
+        folder, result = run_stage("tf1", command, inputs=inputs, params=params, model=model, service=service)
         return {"result": result, **{key: folder / name for key, name in result.outputs.items()}}
 
     return run

@@ -90,7 +90,8 @@ def decode(name: str, data: bytes, channels: int, image_size: int) -> Picture:
         raise InvalidRequest(message, hint="Save it again, or take it out.") from error
     size = picture.size
     picture = _colours(name, picture, "L" if channels == 1 else "RGB", notes)
-    if (factor := min(size) // (2 * image_size)) > 1:
+    factor = min(size) // (2 * image_size)
+    if factor > 1:
         picture = picture.reduce(factor)
         notes.append(f"averaged over {factor} x {factor} pixels")
     if min(size) < image_size:

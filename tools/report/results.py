@@ -135,6 +135,7 @@ class Run:
     argv: tuple[str, ...]
     engine: str
     engine_reason: str
+    builds: Mapping[str, str]
     host: Mapping[str, Any]
     project_version: str
     models: tuple[str, ...]
@@ -190,6 +191,7 @@ def _checked(data: dict[str, Any], path: Path) -> Run:
                 {**process, "seconds": _number(process["seconds"])} for process in run["processes"]
             ),
             models=tuple(dict.fromkeys([*map(str, run["models"]), *(record.model for record in records)])),
+            builds=dict(run.get("builds", {})),
             host=dict(run["host"]),
         )
         return Run(stages=stages, records=tuple(records), folder=path.parent, **run)

@@ -9,7 +9,8 @@ from tools.stage import Input, InvalidRequest, Output, Result, Tool, progress, w
 # TensorFlow's distribution has another name on each kind of machine; see images/tf1/requirements.in.
 TENSORFLOW = ("tensorflow-cpu", "tensorflow-cpu-aws", "tensorflow")
 
-tool = Tool("tf1", packages=(*TENSORFLOW, "tf2onnx", "onnx", "numpy"))
+# The build `legacy` is TensorFlow 1.15: converters of its time cannot read what TensorFlow 2 writes.
+tool = Tool("tf1", packages=(*TENSORFLOW, "tf2onnx", "onnx", "numpy"), builds={"legacy": "3.7"})
 
 
 @tool.command()
@@ -34,12 +35,12 @@ def generate_weights(
     prefix = checkpoint.prefix(ckpt_index, ckpt_data)
     built = networks.build(
         network,
-        table=layers.read_text() if layers else "",
         image_size=image_size,
         channels=channels,
         classes=classes,
         depth_multiplier=depth_multiplier,
         sequence_length=sequence_length,
+        table=layers.read_text() if layers else "",
     )
     shapes = graphs.variables(built.graph.as_graph_def())
     checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
@@ -66,12 +67,12 @@ def export(
 
     built = networks.build(
         network,
-        table=layers.read_text() if layers else "",
         image_size=image_size,
         channels=channels,
         classes=classes,
         depth_multiplier=depth_multiplier,
         sequence_length=sequence_length,
+        table=layers.read_text() if layers else "",
     )
     graph.write_bytes(built.graph.as_graph_def().SerializeToString(deterministic=True))
     described = graphs.signature_of(built.graph, built.inputs, networks.OUTPUT, built.output_kind)
@@ -108,7 +109,7 @@ def freeze(
     if save_weights:
         import numpy as np
 
-        path = frozen.with_name(frozen.name.removesuffix(".frozen.pb") + ".weights.npz")
+        path = frozen.with_name(frozen.name.replace(".frozen.pb", ".weights.npz"))
         extra["weights"] = str(path)
         np.savez(path, **values)
     return Result(outputs=extra, metadata={"variables": len(shapes), "nodes": len(part.node)})
@@ -182,9 +183,14 @@ def flops(
     network = graphs.open_frozen(frozen, ends)
     by_node = counts.count_by_node(network)
     rows = [
-        {"name": node.name, "op": node.type, "shape": node.outputs[0].shape.as_list(), "flops": count}
+        {
+            "name": node.name,
+            "op": node.type,
+            "shape": node.outputs[0].shape.as_list(),
+            "flops": by_node[node.name],
+        }
         for node in network.get_operations()
-        if (count := by_node.get(node.name))
+        if node.name in by_node
     ]
     macs = sum(row["flops"] for row in rows if row["op"] in counts.MULTIPLY_ADDS) // 2
     metrics = {

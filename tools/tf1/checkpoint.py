@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, List, Mapping
 
 from tools.stage import InvalidRequest
 from tools.tf1.runtime import tf
@@ -12,7 +11,7 @@ from tools.tf1.runtime import tf
 INDEX_SUFFIX = ".index"
 DATA_SUFFIX = ".data-00000-of-00001"
 
-Shapes = Mapping[str, list[int]]
+Shapes = Mapping[str, List[int]]
 
 
 def prefix(index: Path, data: Path) -> str:
@@ -21,7 +20,7 @@ def prefix(index: Path, data: Path) -> str:
     Raises:
         InvalidRequest: the two names do not belong together.
     """
-    name = str(index).removesuffix(INDEX_SUFFIX)
+    name = str(index)[: -len(INDEX_SUFFIX)]
     if str(index) != name + INDEX_SUFFIX or str(data) != name + DATA_SUFFIX:
         message = f"{index} and {data} are not the two files of one checkpoint"
         raise InvalidRequest(message, hint=f"Name them PREFIX{INDEX_SUFFIX} and PREFIX{DATA_SUFFIX}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,20 @@ def to_tflite(frozen: Path, signature: Signature) -> bytes:
     try:
         return converter.convert()
     except ConverterError as error:
-        operators = sorted(set(re.findall(r"'?tf\.(\w+)'? op is neither", str(error))))
+        print(error, file=sys.stderr)
+        operators = _refused_by_tflite(str(error))
         if operators:
             raise _unsupported(to="TFLite", operators=operators) from None
         message = f"TFLite's converter failed: {first_line(error)}"
         raise StageError(message, hint="The log has its full text.") from None
+
+
+def _refused_by_tflite(said: str) -> list[str]:
+    """Return the operators that the converter names: TensorFlow 2 one by one, 1.15 as a list at the end."""
+    found = re.findall(r"'?tf\.(\w+)'? op is neither", said)
+    for listed in re.findall(r"you will need custom implementations: ([\w, ]+)\.", said):
+        found += listed.split(", ")
+    return sorted(set(found))
 
 
 def to_onnx(graph: Any, signature: Signature, opset: int) -> Any:
@@ -53,7 +63,7 @@ def to_onnx(graph: Any, signature: Signature, opset: int) -> Any:
             input_names=sources,
             output_names=[target],
             inputs_as_nchw=images,
-            tensors_to_rename={name: name.removesuffix(":0") for name in (*sources, target)},
+            tensors_to_rename={f"{name}:0": name for name in (*signature["inputs"], signature["output"])},
         )
     model = _optimised(converted).make_model("tf2onnx")
     # tf2onnx leaves an operator that it does not know as it is, and only logs it.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 from google.protobuf.message import DecodeError
 
@@ -16,8 +15,9 @@ Signature = Mapping[str, Any]
 
 SIGNATURE_KEYS = ("inputs", "output", "output_shape", "output_kind")
 
-# Attributes that TensorFlow 1.8 does not know: it refuses graphs with them, also where they say nothing.
-NEW_ATTRIBUTES = ("explicit_paddings",)
+# Attributes that TensorFlow 1.8 does not know (1.15 neither, of batch normalisation's, which only training
+# reads): it refuses graphs with them, also where they say nothing.
+NEW_ATTRIBUTES = ("explicit_paddings", "exponential_avg_factor")
 
 
 def signature_of(

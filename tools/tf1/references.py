@@ -23,7 +23,8 @@ def inputs(count: int, seed: int, signature: Mapping[str, Any]) -> dict[str, Any
         InvalidRequest: the signature asks for a kind of input that nothing is known of.
     """
     makers = {"image": images, "tokens": tokens, "mask": masks}
-    if unknown := [said["kind"] for said in signature["inputs"].values() if said["kind"] not in makers]:
+    unknown = [said["kind"] for said in signature["inputs"].values() if said["kind"] not in makers]
+    if unknown:
         message = f"there are no reference inputs of the kind {unknown[0]!r}"
         raise InvalidRequest(message, hint="Make the signature again: run tf1.export.")
     return {name: makers[said["kind"]](count, seed, said) for name, said in signature["inputs"].items()}
