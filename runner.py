@@ -38,6 +38,14 @@ Inputs = Annotated[
 ]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
 TensorFlow = Annotated[str, typer.Option(help="2.15, or 1.15 for what cannot read graphs of newer ones.")]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--precision",
+        help="fp32, fp16, int8-dynamic or int8, for every backend; may be repeated. "
+        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU.",
+    ),
+]
 Budget = Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
 Limit = Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")]
@@ -96,6 +104,7 @@ def all_(
     images: Images = None,
     backend: Backends = None,
     tensorflow: TensorFlow = "2.15",
+    precision: Precisions = None,
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -108,9 +117,9 @@ def all_(
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
     from host import jobs, zoo
 
-    plan = jobs.plan_all(
-        zoo.find_all(model, model_file), weights, backend, {"budget_s": budget_s, "threads": threads}, images
-    )
+    settings = {"budget_s": budget_s, "threads": threads}
+    models = zoo.find_all(model, model_file)
+    plan = jobs.plan_all(models, weights, backend, settings, images, precision or [])
     options = jobs.Options(
         work=work,
         engine=engine,
@@ -149,9 +158,8 @@ def prepare(
         as_json=as_json,
         tensorflow=tensorflow,
     )
-    raise typer.Exit(
-        jobs.carry_out(jobs.plan_prepare(zoo.find_all(model, model_file), weights, images), options)
-    )
+    plan = jobs.plan_prepare(zoo.find_all(model, model_file), weights, images)
+    raise typer.Exit(jobs.carry_out(plan, options))
 
 
 @app.command()
@@ -175,9 +183,8 @@ def run(
     """Run one stage; what it needs is made first or taken from the store."""
     from host import jobs, zoo
 
-    plan = jobs.plan_one(
-        zoo.find_all(model, model_file), stage, weights, inputs or [], settings or [], images
-    )
+    models = zoo.find_all(model, model_file)
+    plan = jobs.plan_one(models, stage, weights, inputs or [], settings or [], images)
     options = jobs.Options(
         work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
     )
@@ -234,6 +241,7 @@ def plan(
     images: Images = None,
     backend: Backends = None,
     tensorflow: TensorFlow = "2.15",
+    precision: Precisions = None,
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -243,9 +251,9 @@ def plan(
     """Show what `all` would run and why, running nothing."""
     from host import jobs, zoo
 
-    planned = jobs.plan_all(
-        zoo.find_all(model, model_file), weights, backend, {"budget_s": budget_s, "threads": threads}, images
-    )
+    settings = {"budget_s": budget_s, "threads": threads}
+    models = zoo.find_all(model, model_file)
+    planned = jobs.plan_all(models, weights, backend, settings, images, precision or [])
     options = jobs.Options(work=work, engine=engine, as_json=as_json, tensorflow=tensorflow)
     jobs.preview(planned, options)
 

@@ -71,10 +71,13 @@ def plan_all(
     backends: Sequence[str] | None,
     settings: Mapping[str, Any],
     images: Path | None,
+    precisions: Sequence[str] = (),
 ) -> Plan:
     """Return the plan of the main job for these models; `images` are pictures of the user's own."""
     wanted = [backend(name) for name in backends] if backends else toolbox.backends()
-    return for_each(models, weights, settings, lambda planner: main_job(planner, wanted), images=images)
+    return for_each(
+        models, weights, settings, lambda planner: main_job(planner, wanted, precisions), images=images
+    )
 
 
 def plan_prepare(models: Iterable[Model], weights: str, images: Path | None) -> Plan:

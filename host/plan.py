@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from host import toolbox
 from host.store import Entry
 from host.zoo import Model
+from tools import gate
 from tools.stage import Command, InvalidRequest
 
+PRECISION = "precision"  # the parameter that decides which of an artifact's forms a stage reads
 PREPARE = ("tf1.generate-weights", "tf1.export", "tf1.freeze", "tf1.reference")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
-    """One command for one model; each input is what another stage makes, or a file that the user gave."""
+    """One command for one model; each input is what another stage makes, or a file that the user gave.
+
+    `made_as` has the names that inputs have where they are made, if those are others: a benchmark in int8
+    reads as its `tflite` what is made as `tflite_int8`.
+    """
 
     model: str
     command: Command
     params: Mapping[str, Any]
     inputs: Mapping[str, Stage | Entry]
+    made_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """`tool.command`, with the parameters that set it apart from its siblings in the main job."""
-        variant = [str(self.params[key]) for key in sorted({key for v in self.command.variants for key in v})]
+        keys = {key for variant in self.command.variants for key in variant}
+        if self.params.get(PRECISION) != self.command.params.get(PRECISION):
+            keys.add(PRECISION)
+        variant = [str(self.params[key]) for key in sorted(keys)]
         return self.command.full_name + (f"[{','.join(variant)}]" if variant else "")
 
     @property
@@ -86,18 +97,19 @@ class Planner:
             InvalidRequest: a parameter is unknown or missing, or nothing makes an input.
         """
         given: dict[str, Stage | Entry] = {**self.given, **(sources or {})}
+        merged = self._parameters(command, params or {})
         inputs: dict[str, Stage | Entry] = {}
+        made_as: dict[str, str] = {}
         for artifact in command.inputs:
+            name = toolbox.in_precision(artifact, str(merged.get(PRECISION)))
             if artifact in given:
                 inputs[artifact] = given[artifact]
+            elif name in given or toolbox.is_made(name):
+                inputs[artifact] = given.get(name) or self.want(toolbox.producer(name))
+                made_as[artifact] = name
             elif artifact not in command.optional or artifact in self._asked_for:
                 inputs[artifact] = self.want(toolbox.producer(artifact))
-        stage = Stage(
-            model=self._model.name,
-            command=command,
-            params=self._parameters(command, params or {}),
-            inputs=inputs,
-        )
+        stage = Stage(model=self._model.name, command=command, params=merged, inputs=inputs, made_as=made_as)
         self.stages.append(stage)
         return stage
 
@@ -111,17 +123,23 @@ class Planner:
         if missing := [key for key, value in merged.items() if value is inspect.Parameter.empty]:
             message = f"{command.full_name} needs a value for {missing[0]!r}"
             raise InvalidRequest(message, hint=f"Give it: --set {missing[0]}=VALUE")
+        if PRECISION in merged:
+            gate.tolerance(merged[PRECISION])
         return merged
 
 
-def main_job(planner: Planner, backends: Iterable[str]) -> list[Stage]:
-    """Plan everything for one model: preparation, then each backend's measurements and what they need."""
+def main_job(planner: Planner, backends: Iterable[str], precisions: Sequence[str] = ()) -> list[Stage]:
+    """Plan everything for one model: preparation, then each backend's measurements and what they need.
+
+    Each variant of a measurement is planned in each of `precisions`, in the variant's own if there are none.
+    """
     prepare(planner)
+    wanted = [{PRECISION: precision} for precision in dict.fromkeys(precisions)] or [{}]
     for backend in backends:
         for command in toolbox.tools()[backend].commands.values():
             if command.measures:
-                for variant in command.variants:
-                    planner.add(command, variant)
+                for variant, precision in itertools.product(command.variants, wanted):
+                    planner.add(command, {**variant, **precision})
     return planner.stages
 
 

@@ -75,7 +75,7 @@ def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, fold
         "energy": None,
         "artifacts": _artifacts(stage, outcomes, folder),
         "versions": dict(result.versions) if result else {},
-        "metadata": {**metadata, **_reference(stage, outcomes)},
+        "metadata": {**metadata, **_reference(stage, outcomes), "made_by": _made_by(stage, outcomes)},
     }
 
 
@@ -86,6 +86,19 @@ def _reference(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any
     if made is None:
         return {}
     return {"reference_inputs": {key: made.metadata[f"n_{key}"] for key in ("seeded", "images")}}
+
+
+def _made_by(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
+    """What each stage that a measurement builds upon said of its work; and which files the user gave."""
+    found: dict[str, Any] = {}
+    for artifact, source in stage.inputs.items():
+        if not isinstance(source, Stage):
+            found[artifact] = {"given": "by the user"}
+            continue
+        found |= _made_by(source, outcomes)
+        if result := outcomes[source].result:
+            found[source.name] = {**result.metrics, **result.metadata}
+    return found
 
 
 def _latency(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -116,7 +129,8 @@ def _artifacts(stage: Stage, outcomes: Mapping[Stage, Outcome], folder: Path) ->
     for artifact, source in stage.inputs.items():
         entry = outcomes[source].entry if isinstance(source, Stage) else source
         if entry:
-            found[artifact] = os.path.relpath(entry.path(artifact), folder)
+            path = entry.path(stage.made_as.get(artifact, artifact))
+            found[artifact] = os.path.relpath(path, folder)
     return found
 
 

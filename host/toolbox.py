@@ -77,12 +77,26 @@ def producer(artifact: str) -> Command:
     Raises:
         InvalidRequest: none does.
     """
-    makers = [command for command in commands() if artifact in command.outputs and command.cached]
+    makers = _makers(artifact)
     if len(makers) != 1:
         names = ", ".join(command.full_name for command in makers) or "no stage"
         message = f"{names} makes the artifact {artifact!r}; it takes exactly one"
         raise InvalidRequest(message, hint=f"Give the file yourself: --input {artifact}=PATH")
     return makers[0]
+
+
+def is_made(artifact: str) -> bool:
+    """Whether some command makes `artifact`."""
+    return bool(_makers(artifact))
+
+
+def _makers(artifact: str) -> list[Command]:
+    return [command for command in commands() if artifact in command.outputs and command.cached]
+
+
+def in_precision(artifact: str, precision: str) -> str:
+    """Return the name of an artifact in a precision: of `tflite` in int8-dynamic, `tflite_int8_dynamic`."""
+    return f"{artifact}_{precision.replace('-', '_')}"
 
 
 def nearest(name: str, known: Iterable[str], listing: str) -> str:

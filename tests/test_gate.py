@@ -299,7 +299,7 @@ def test_several_inputs_go_by_their_names() -> None:
     feed(session, inputs, 1)  # type: ignore[arg-type]
     assert session.fed["ids"].tolist() == [[4, 5, 6, 7]]
     assert session.fed["mask"].tolist() == [[1, 1, 1, 1]]
-    with pytest.raises(InvalidRequest, match="takes ids, mask, the file has image"):
+    with pytest.raises(InvalidRequest, match="takes ids, mask, the reference has image"):
         feed(session, {"image": inputs["ids"]}, 0)  # type: ignore[arg-type]
 
 
@@ -316,5 +316,7 @@ def test_layouts() -> None:
     assert to_layout(batch, (1, 4, 5, 3)) is not None
     assert to_layout(batch, ("N", 3, 4, 5)).shape == (1, 3, 4, 5)
     assert to_layout(batch, (1, 3, 4, 5))[0, 2, 1, 4] == batch[0, 1, 4, 2]
-    with pytest.raises(InvalidRequest, match=r"takes \[1, 3, 8, 8\], the inputs are \[1, 4, 5, 3\]"):
+    with pytest.raises(
+        InvalidRequest, match=r"takes \[1, 3, 8, 8\], the reference inputs are \[1, 4, 5, 3\]"
+    ):
         to_layout(batch, (1, 3, 8, 8))

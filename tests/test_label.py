@@ -224,7 +224,7 @@ def test_inputs_that_are_none_or_of_another_network(project: Project, sample: Pa
     np.savez(other, **{"inputs/input": np.zeros((1, 32, 32, 3), np.float32)})
     for stage, images, said in (
         ("onnx.infer", none, "none.npz is not a file of a network's inputs, or it is cut off"),
-        ("onnx.infer", other, "the network takes [1, 3, 224, 224], the inputs are [1, 32, 32, 3]"),
+        ("onnx.infer", other, "the network takes [1, 3, 224, 224], the image inputs are [1, 32, 32, 3]"),
     ):
         done = project.run("run", stage, "--model", "squeezenet", "--input", f"images={images}")
         assert done.returncode == 2

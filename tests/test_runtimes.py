@@ -151,7 +151,7 @@ def test_reference_of_another_model(
     inputs = {"frozen": folder / result.outputs["frozen"], "signature": files["signature"]}
     folder, result = run_stage("tf1", "reference", inputs=inputs, params={"n_inputs": 1})
     mixed = {**network, "reference": folder / result.outputs["reference"]}
-    with pytest.raises(InvalidRequest, match=r"the inputs are \[1, 32, 32, 3\]"):
+    with pytest.raises(InvalidRequest, match=r"the reference inputs are \[1, 32, 32, 3\]"):
         benchmark("onnx", mixed)
 
 

@@ -45,13 +45,12 @@ def inputs_of(arrays: Mapping[str, np.ndarray]) -> Inputs:
     return {name[len(INPUTS) :]: array for name, array in arrays.items() if name.startswith(INPUTS)}
 
 
-def read_inputs(path: Path) -> Inputs:
+def read_inputs(path: Path, hint: str = "image.preprocess makes one of pictures.") -> Inputs:
     """Return a network's inputs by name, each [n, ...].
 
     Raises:
         InvalidRequest: it is not such a file, or the inputs are not of one length.
     """
-    hint = "image.preprocess makes one of pictures."
     inputs = inputs_of(read(path, "a file of a network's inputs", hint))
     lengths = {array.shape[:1] for array in inputs.values()}
     if len(lengths) != 1 or lengths & {(), (0,)}:

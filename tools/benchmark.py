@@ -44,6 +44,12 @@ class Session(Protocol):
     def output(self) -> np.ndarray:
         """Return a copy of the last inference's output, which starts with the batch axis."""
 
+    def operations(self) -> Mapping[str, int]:
+        """Count what the runtime executes by the type that it computes in, as it names types: {"int8": 26}.
+
+        Left out is what only turns one type into another, or changes a layout.
+        """
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -104,7 +110,7 @@ def write_answers(load: Callable[[], Session], target: Target, images: Path, ans
         inputs = arrays.read_inputs(images)
         progress(0.0, f"loading on {target.device}")
         session = load()
-        outputs = infer_all(session, inputs)
+        outputs = infer_all(session, inputs, "image")
         np.savez(answers, outputs=outputs)
     return Result(metrics={"n_inputs": len(outputs)}, metadata={**target.identity, **session.metadata})
 
@@ -140,7 +146,7 @@ def _run(load: Callable[[], Session], target: Target, reference: Path, samples: 
         after = measure.conditions()
         _check_last(session.output(), answers, expected, target.precision)
     except WrongOutput as error:
-        error.metadata = {**metadata, **error.metadata}
+        error.metadata = {**metadata, **_computed_in(session, target.precision), **error.metadata}
         raise
 
     measure.write_samples(measurement, samples)
@@ -152,7 +158,21 @@ def _run(load: Callable[[], Session], target: Target, reference: Path, samples: 
         **correctness,
         **measurement.metrics(),
     }
-    return Result(metrics=metrics, metadata={**metadata, **measurement.metadata(), **conditions})
+    computed_in = _computed_in(session, target.precision)  # may load the network once more: memory is read
+    return Result(
+        metrics=metrics, metadata={**metadata, **computed_in, **measurement.metadata(), **conditions}
+    )
+
+
+def _computed_in(session: Session, precision: str) -> dict[str, Any]:
+    """Say what the runtime really computes in, and warn if that is nowhere what the precision is called."""
+    found = dict(session.operations())
+    bits = re.sub(r"\D", "", precision)
+    if not found or any(bits in kind for kind in found):
+        return {"operations": found}
+    counts = ", ".join(f"{count} in {kind}" for kind, count in found.items())
+    text = f"Weights are stored as {precision}, but nothing is computed in {bits} bits here: {counts}."
+    return {"operations": found, "warnings": [text]}
 
 
 def _timed_ms(call: Callable[[], Any]) -> tuple[Any, float]:
@@ -161,34 +181,45 @@ def _timed_ms(call: Callable[[], Any]) -> tuple[Any, float]:
     return value, (time.perf_counter_ns() - start) / 1e6
 
 
-def infer_all(session: Session, inputs: Inputs) -> np.ndarray:
-    """Return the network's outputs [n, ...] for all inputs, one inference each."""
+def infer_all(session: Session, inputs: Inputs, source: str = "reference") -> np.ndarray:
+    """Return the network's outputs [n, ...] for all inputs, one inference each; `source` as in `fit`."""
     import numpy as np
 
     answers = []
     for index in range(len(next(iter(inputs.values())))):
-        feed(session, inputs, index)
+        feed(session, inputs, index, source)
         session.infer()
         answers.append(session.output())
     return np.concatenate(answers)
 
 
-def feed(session: Session, inputs: Inputs, index: int) -> None:
+def feed(session: Session, inputs: Inputs, index: int, source: str = "reference") -> None:
     """Set the session's inputs to the `index`-th of `inputs`.
-
-    A network of one input takes it by whatever name, which in a file of the user's own may be another.
 
     Raises:
         InvalidRequest: the network has other inputs.
     """
-    wanted = session.input_shapes
+    session.feed(fit(inputs, session.input_shapes, index, source))
+
+
+def fit(
+    inputs: Inputs, wanted: Mapping[str, tuple[Any, ...]], index: int, source: str = "reference"
+) -> dict[str, np.ndarray]:
+    """Return the `index`-th of `inputs` by the names and in the layouts that a network wants.
+
+    A network of one input takes it by whatever name, which in a file of the user's own may be another.
+    `source` is what the inputs are of, for the error.
+
+    Raises:
+        InvalidRequest: the network has other inputs.
+    """
     batches = {name: values[index : index + 1] for name, values in inputs.items()}
     if len(wanted) == len(batches) == 1:
         batches = dict(zip(wanted, batches.values()))
     if batches.keys() != wanted.keys():
-        message = f"the network takes {', '.join(wanted)}, the file has {', '.join(batches)}"
-        raise InvalidRequest(message, hint="Network and inputs belong to different models.")
-    session.feed({name: to_layout(batches[name], shape) for name, shape in wanted.items()})
+        message = f"the network takes {', '.join(wanted)}, the {source} has {', '.join(batches)}"
+        raise InvalidRequest(message, hint=f"Network and {source} belong to different models.")
+    return {name: to_layout(batches[name], shape, source) for name, shape in wanted.items()}
 
 
 def _check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, precision: str) -> None:
@@ -229,7 +260,7 @@ def read_reference(path: Path) -> tuple[Inputs, np.ndarray]:
     return inputs, outputs.astype(np.float32)
 
 
-def to_layout(batch: np.ndarray, shape: tuple[Any, ...]) -> np.ndarray:
+def to_layout(batch: np.ndarray, shape: tuple[Any, ...], source: str = "reference") -> np.ndarray:
     """Return a batch as the network's input shape wants it: as it is, or NCHW instead of NHWC.
 
     Raises:
@@ -241,8 +272,8 @@ def to_layout(batch: np.ndarray, shape: tuple[Any, ...]) -> np.ndarray:
         fits = [not isinstance(want, int) or want == have for want, have in zip(shape, candidate.shape)]
         if len(shape) == candidate.ndim and all(fits):
             return np.ascontiguousarray(candidate)
-    message = f"the network takes {list(shape)}, the inputs are {list(batch.shape)}"
-    raise InvalidRequest(message, hint="Network and inputs belong to different models.")
+    message = f"the network takes {list(shape)}, the {source} inputs are {list(batch.shape)}"
+    raise InvalidRequest(message, hint=f"Network and {source} belong to different models.")
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -181,7 +181,8 @@ def _cosine(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
     products = (found * expected).sum(axis=1)
     same = (found == expected).all(axis=1)
-    return np.where(norms > 0, products / np.where(norms > 0, norms, 1), same)
+    cosine: np.ndarray = np.where(norms > 0, products / np.where(norms > 0, norms, 1), same)
+    return cosine
 
 
 def _top_overlap(found: np.ndarray, expected: np.ndarray, count: int, noise: float) -> float:

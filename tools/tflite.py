@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import importlib
 import os
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ tool = Tool("tflite", packages=("tflite-runtime", "ai-edge-litert", "numpy"))
 
 INTERPRETERS = {"tflite": "tflite_runtime.interpreter", "litert": "ai_edge_litert.interpreter"}
 RUNTIMES = tuple({"runtime": runtime} for runtime in INTERPRETERS)
+RETYPING = ("QUANTIZE", "DEQUANTIZE", "CAST", "DELEGATE")  # DELEGATE stands for others, which are listed too
 IDENTIFIER = b"TFL3"  # the file_identifier of TensorFlow Lite's schema.fbs, at byte 4 as FlatBuffers put it
 
 
@@ -34,9 +36,8 @@ class TfliteSession:
         except RuntimeError as error:  # "Encountered unresolved custom op", "failed to prepare"
             message = f"{runtime} cannot run {path.name}: {first_line(error)}"
             raise Unsupported(message, hint="Convert with operators that TensorFlow Lite has.") from error
-        (given,) = self._interpreter.get_output_details()
+        (self._output,) = self._interpreter.get_output_details()
         self._inputs = {wanted["name"]: wanted for wanted in self._interpreter.get_input_details()}
-        self._output = given["index"]
         self.input_shapes = {name: tuple(wanted["shape"].tolist()) for name, wanted in self._inputs.items()}
         self.infer = self._interpreter.invoke
         self.metadata: dict[str, Any] = {
@@ -46,18 +47,52 @@ class TfliteSession:
         }
 
     def feed(self, batches: Mapping[str, np.ndarray]) -> None:
-        """Set the inputs."""
+        """Set the inputs, as the integers that stand for them where the network takes those."""
         for name, batch in batches.items():
-            wanted = self._inputs[name]
-            self._interpreter.set_tensor(wanted["index"], batch.astype(wanted["dtype"], copy=False))
+            self._interpreter.set_tensor(self._inputs[name]["index"], quantised(batch, self._inputs[name]))
 
     def output(self) -> np.ndarray:
-        """Return a copy of the output."""
-        return self._interpreter.get_tensor(self._output)
+        """Return a copy of the output, as the numbers that its integers stand for."""
+        return dequantised(self._interpreter.get_tensor(self._output["index"]), self._output)
+
+    def operations(self) -> Mapping[str, int]:
+        """Count the operators by the type of their first input.
+
+        An operator of float32 whose weights are int8 ("float32 by int8") quantises its input while it runs.
+        """
+        types = {about["index"]: about["dtype"].__name__ for about in self._interpreter.get_tensor_details()}
+        found: collections.Counter[str] = collections.Counter()
+        for operator in self._interpreter._get_ops_details():
+            if operator["op_name"] not in RETYPING:
+                first, second = (*(types.get(index) for index in operator["inputs"][:2]), None, None)[:2]
+                found[f"{first} by {second}" if (first, second) == ("float32", "int8") else str(first)] += 1
+        return found
 
     def _delegated(self) -> int:
         """Partitions of the graph that a delegate runs; 1 = all in one piece, 0 = built-in kernels only."""
         return [op["op_name"] for op in self._interpreter._get_ops_details()].count("DELEGATE")
+
+
+def quantised(values: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
+    """Return values as a tensor holds them: integers of its scale and zero point, or of its type.
+
+    A scale of 0 is none: such integers (token ids) stand for themselves.
+    """
+    import numpy as np
+
+    scale, zero_point = tensor["quantization"]
+    if not scale:
+        return values.astype(tensor["dtype"], copy=False)
+    span = np.iinfo(tensor["dtype"])
+    return np.clip(np.round(values / scale) + zero_point, span.min, span.max).astype(tensor["dtype"])
+
+
+def dequantised(held: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
+    """Return the values that a tensor's integers stand for; those of a floating-point tensor as they are."""
+    import numpy as np
+
+    scale, zero_point = tensor["quantization"]
+    return (held.astype(np.float32) - zero_point) * np.float32(scale) if scale else held
 
 
 @tool.command(measures=True, variants=RUNTIMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Optional
 
 from tools.stage import Input, InvalidRequest, Output, Result, Tool, progress, write_json
@@ -150,6 +151,39 @@ def reference(
 
 
 @tool.command()
+def calibration(
+    signature: Input,
+    images: Optional[Input] = None,
+    n_inputs: int = 32,
+    seed: int = 1,
+    calibration: Output = "{model}.calibration.npz",
+) -> Result:
+    """Write representative inputs, `inputs/<name>`, on which quantisation finds the ranges of activations.
+
+    They are those of the file `images`, the user's own, else `n_inputs` seeded ones: like the reference's
+    smooth fields, which fill the layers as photographs do (white noise averages out, and its ranges are too
+    small), but of another seed, so that the gate checks inputs that were not calibrated on.
+    """
+    import numpy as np
+
+    from tools.tf1 import graphs, references
+
+    if n_inputs < 1:
+        message = f"n_inputs is {n_inputs}, and a calibration needs at least one input"
+        raise InvalidRequest(message, hint="Use 32, the default.")
+    ends = graphs.read_signature(signature)
+    if images:
+        inputs = references.read(images, ends)
+        said = {"representative_inputs": "the user's images"}
+    else:
+        inputs = references.inputs(n_inputs, seed, ends)
+        hint = "Ranges of inputs of your own are nearer to the truth: --images."
+        said = {"representative_inputs": f"seeded noise (seed {seed})", "hint": hint}
+    np.savez(calibration, **{f"inputs/{name}": values for name, values in inputs.items()})
+    return Result(metadata={**said, "n_inputs": len(next(iter(inputs.values())))})
+
+
+@tool.command()
 def infer(
     frozen: Input,
     signature: Input,
@@ -206,13 +240,42 @@ def flops(
 @tool.command()
 def to_tflite(frozen: Input, signature: Input, tflite: Output = "{model}.tflite") -> Result:
     """Convert to TFLite, float32."""
-    from tools.tf1 import convert, graphs
+    return _to_tflite(frozen, signature, "fp32", tflite)
+
+
+@tool.command()
+def to_tflite_fp16(frozen: Input, signature: Input, tflite_fp16: Output = "{model}.fp16.tflite") -> Result:
+    """Convert to TFLite with weights of float16; a CPU computes in float32 with them."""
+    return _to_tflite(frozen, signature, "fp16", tflite_fp16)
+
+
+@tool.command()
+def to_tflite_int8_dynamic(
+    frozen: Input, signature: Input, tflite_int8_dynamic: Output = "{model}.int8-dynamic.tflite"
+) -> Result:
+    """Convert to TFLite with weights of int8; activations are quantised while it runs."""
+    return _to_tflite(frozen, signature, "int8-dynamic", tflite_int8_dynamic)
+
+
+@tool.command()
+def to_tflite_int8(
+    frozen: Input, signature: Input, calibration: Input, tflite_int8: Output = "{model}.int8.tflite"
+) -> Result:
+    """Convert to TFLite with weights and activations of int8; inputs, output and softmax stay float32."""
+    return _to_tflite(frozen, signature, "int8", tflite_int8, calibration)
+
+
+def _to_tflite(
+    frozen: Path, signature: Path, precision: str, made: Path, calibration: Optional[Path] = None
+) -> Result:
+    from tools.tf1 import convert, graphs, references
 
     ends = graphs.read_signature(signature)
     graphs.open_frozen(frozen, ends)
+    representative = references.read(calibration, ends) if calibration else None
     progress(0.1, "converting")
-    size = tflite.write_bytes(convert.to_tflite(frozen, ends))
-    return Result(metrics={"size_bytes": size})
+    size = made.write_bytes(convert.to_tflite(frozen, ends, precision, representative))
+    return Result(metrics={"size_bytes": size}, metadata={"precision": precision})
 
 
 @tool.command()
