@@ -28,7 +28,7 @@ ModelFile = Annotated[
 ]
 Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs.")]
 Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
-Weights = Annotated[str, typer.Option(help="`generated`, or the prefix of a TensorFlow checkpoint.")]
+Weights = Annotated[str, typer.Option(help="auto, published, generated, or a checkpoint of yours.")]
 Images = Annotated[
     Path | None,
     typer.Option("--images", metavar="FOLDER|FILE", help="Your pictures, checked besides the seeded inputs."),
@@ -100,7 +100,7 @@ about.__doc__ = __doc__
 def all_(
     model: Models,
     model_file: ModelFile = None,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     images: Images = None,
     backend: Backends = None,
     tensorflow: TensorFlow = "2.15",
@@ -136,7 +136,7 @@ def all_(
 def prepare(
     model: Models,
     model_file: ModelFile = None,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     images: Images = None,
     tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
@@ -172,7 +172,7 @@ def run(
     ] = None,
     inputs: Inputs = None,
     images: Images = None,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
@@ -194,17 +194,17 @@ def run(
 @app.command()
 def label(
     model: Annotated[str, typer.Option(help="A network of the zoo.")],
+    model_file: ModelFile = None,
     image: Annotated[
         Path | None, typer.Argument(help="A picture, or a folder of them; a generated one if left out.")
     ] = None,
-    model_file: ModelFile = None,
     labels: Annotated[
         Path | None, typer.Option(help="The classes' names, one a line; ImageNet's are known.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     backend: Backends = None,
     inputs: Inputs = None,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
@@ -234,10 +234,26 @@ def label(
 
 
 @app.command()
+def fetch(
+    model: Annotated[list[str] | None, typer.Argument(help="Networks of the zoo.")] = None,
+    all_models: Annotated[bool, typer.Option("--all", help="All that are published.")] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust-on-first-use", help="Take a file of no known checksum, and record its own."),
+    ] = False,
+    work: Work = WORK,
+) -> None:
+    """Fetch published checkpoints: verified, resumed where a try broke off, ready for --weights."""
+    from host import catalog
+
+    raise typer.Exit(catalog.fetch_models(model or [], work, all_models=all_models, trust=trust))
+
+
+@app.command()
 def plan(
     model: Models,
     model_file: ModelFile = None,
-    weights: Weights = "generated",
+    weights: Weights = "auto",
     images: Images = None,
     backend: Backends = None,
     tensorflow: TensorFlow = "2.15",
@@ -256,6 +272,102 @@ def plan(
     planned = jobs.plan_all(models, weights, backend, settings, images, precision or [])
     options = jobs.Options(work=work, engine=engine, as_json=as_json, tensorflow=tensorflow)
     jobs.preview(planned, options)
+
+
+File = Annotated[Path | None, typer.Argument(help="A .pb or .onnx file, instead of a model.")]
+OptionalModels = Annotated[
+    list[str] | None, typer.Option("--model", help="A network of the zoo; may be repeated.")
+]
+Artifact = Annotated[str, typer.Option(help="Which of the model's files.")]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]1,224,224,3", help="The shape of an input that has no fixed one."),
+]
+
+
+@app.command()
+def flops(
+    file: File = None,
+    model: OptionalModels = None,
+    model_file: ModelFile = None,
+    artifact: Artifact = "frozen",
+    input_shape: InputShape = None,
+    weights: Weights = "auto",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Count parameters and operations, layer by layer, of a model or of any frozen graph or ONNX file."""
+    from host import graphs, jobs, zoo
+
+    subject = graphs.Subject(
+        models=zoo.find_all(model or [], model_file),
+        file=file,
+        artifact=artifact,
+        weights=weights,
+        input_shape=input_shape or [],
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    raise typer.Exit(graphs.flops(subject, options))
+
+
+@app.command()
+def visualize(
+    file: File = None,
+    model: OptionalModels = None,
+    model_file: ModelFile = None,
+    artifact: Artifact = "frozen",
+    input_shape: InputShape = None,
+    netron: Annotated[bool, typer.Option("--netron", help="Show the file in Netron until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Netron's port; 0: one that is free.")] = 0,
+    weights: Weights = "auto",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Draw the layers of a model, or of any frozen graph or ONNX file, as one HTML page; or start Netron."""
+    from host import graphs, jobs, zoo
+
+    subject = graphs.Subject(
+        models=zoo.find_all(model or [], model_file),
+        file=file,
+        artifact=artifact,
+        weights=weights,
+        input_shape=input_shape or [],
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    if netron:
+        raise typer.Exit(graphs.serve(subject, options, port))
+    raise typer.Exit(graphs.visualize(subject, options))
+
+
+@app.command()
+def prune(
+    model: Annotated[str, typer.Option(help="A network of the zoo.")],
+    ratio: Annotated[float | None, typer.Option(help="This share of the weights, the smallest.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Weights of a smaller magnitude.")] = None,
+    model_file: ModelFile = None,
+    layer: Annotated[str, typer.Option(metavar="REGEX", help="Only kernels with a name like that.")] = "",
+    scope: Annotated[str, typer.Option(help="The ratio is of each `layer`, or `global`.")] = "layer",
+    weights: Weights = "auto",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Set the smallest weights of a checkpoint to zero and report the sparsity of each layer."""
+    from host import jobs, pruning, zoo
+
+    plan = pruning.plan(
+        zoo.find(model, model_file), weights, ratio=ratio, threshold=threshold, layer=layer, scope=scope
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    raise typer.Exit(pruning.prune(plan, options))
 
 
 @app.command()
@@ -288,11 +400,12 @@ def clean(
     store: Annotated[bool, typer.Option("--store", help="All of the store.")] = False,
     runs: Annotated[bool, typer.Option("--runs", help="All runs.")] = False,
     environments: Annotated[bool, typer.Option("--environments", help="The venv engine's cache.")] = False,
+    downloads: Annotated[bool, typer.Option("--downloads", help="All fetched checkpoints.")] = False,
 ) -> None:
     """Remove what killed runs left, and what is named; without a name, show what takes how much room."""
     from host import clean
 
-    clean.clean(work, keys=key or [], store=store, runs=runs, environments=environments)
+    clean.clean(work, keys=key or [], store=store, runs=runs, environments=environments, downloads=downloads)
 
 
 @models_app.command("list")
@@ -304,11 +417,11 @@ def models_list(model_file: ModelFile = None, as_json: Json = False) -> None:
 
 
 @models_app.command("show")
-def models_show(name: str, model_file: ModelFile = None, as_json: Json = False) -> None:
-    """Show what is known of one network."""
+def models_show(name: str, model_file: ModelFile = None, work: Work = WORK, as_json: Json = False) -> None:
+    """Show what is known of one network, and whether its published checkpoint is here."""
     from host import catalog
 
-    catalog.show_model(name, model_file, as_json=as_json)
+    catalog.show_model(name, model_file, work, as_json=as_json)
 
 
 @images_app.command("build")

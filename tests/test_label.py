@@ -209,7 +209,7 @@ def test_pictures_are_planned_only_where_they_are_asked_for(tmp_path: Path) -> N
     entry = Store(tmp_path / "work").take_in({"pictures": tmp_path / "a.png"})
     model = zoo.find("squeezenet")
     without = prepare(Planner(model, {}, {}))
-    with_them = prepare(Planner(model, {"pictures": entry}, {}, ("images",)))
+    with_them = prepare(Planner(model, {"pictures": entry}, {}, asked_for=("images",)))
     assert "image.preprocess" not in [stage.name for stage in without]
     [reference] = [stage for stage in with_them if stage.name == "tf1.reference"]
     made = reference.inputs["images"]

@@ -171,7 +171,7 @@ def _computed_in(session: Session, precision: str) -> dict[str, Any]:
     if not found or any(bits in kind for kind in found):
         return {"operations": found}
     counts = ", ".join(f"{count} in {kind}" for kind, count in found.items())
-    text = f"Weights are stored as {precision}, but nothing is computed in {bits} bits here: {counts}."
+    text = f"The precision is {precision}, but nothing is computed in {bits} bits here: {counts}."
     return {"operations": found, "warnings": [text]}
 
 
