@@ -217,6 +217,7 @@ def label(
     backend: Backends = None,
     inputs: Inputs = None,
     weights: Weights = "auto",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     threads: Threads = 0,
@@ -238,7 +239,9 @@ def label(
         top=top,
         threads=threads,
     )
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
+    )
     raise typer.Exit(labelling.carry_out(plan, options))
 
 
