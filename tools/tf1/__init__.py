@@ -15,40 +15,6 @@ tool = Tool("tf1", packages=(*TENSORFLOW, "tf2onnx", "onnx", "numpy"), builds={"
 
 
 @tool.command()
-def generate_weights(
-    network: str,
-    image_size: int = 224,
-    channels: int = 3,
-    classes: int = 1001,
-    depth_multiplier: float = 1.0,
-    sequence_length: int = 128,
-    seed: int = 0,
-    layers: Optional[Input] = None,
-    ckpt_index: Output = "{model}.ckpt.index",
-    ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
-) -> Result:
-    """Write a checkpoint of generated weights: the same values on every machine.
-
-    `layers` is the table of a network that is described by one (tools/tf1/networks/tables.py).
-    """
-    from tools.tf1 import checkpoint, graphs, networks, weights
-
-    prefix = checkpoint.prefix(ckpt_index, ckpt_data)
-    built = networks.build(
-        network,
-        image_size=image_size,
-        channels=channels,
-        classes=classes,
-        depth_multiplier=depth_multiplier,
-        sequence_length=sequence_length,
-        table=layers.read_text() if layers else "",
-    )
-    shapes = graphs.variables(built.graph.as_graph_def())
-    checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
-    return Result(metadata={"variables": len(shapes), "seed": seed})
-
-
-@tool.command()
 def export(
     network: str,
     image_size: int = 224,
@@ -79,6 +45,22 @@ def export(
     described = graphs.signature_of(built.graph, built.inputs, networks.OUTPUT, built.output_kind)
     write_json(signature, described)
     return Result(metadata=described)
+
+
+@tool.command()
+def generate_weights(
+    graph: Input,
+    seed: int = 0,
+    ckpt_index: Output = "{model}.ckpt.index",
+    ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
+) -> Result:
+    """Write a checkpoint of generated weights for an inference graph: the same values on every machine."""
+    from tools.tf1 import checkpoint, graphs, weights
+
+    prefix = checkpoint.prefix(ckpt_index, ckpt_data)
+    shapes = graphs.variables(graphs.read(graph))
+    checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
+    return Result(metadata={"variables": len(shapes), "seed": seed})
 
 
 @tool.command()
