@@ -60,13 +60,9 @@ def plan_one(
     networks: Networks, stage: str, inputs: Sequence[str], sets: Sequence[str], images: Path | None
 ) -> Plan:
     """Return the plan of one stage and what it needs; `inputs` are the user's own files, `name=path`."""
-    return for_each(
-        networks,
-        {},
-        only(toolbox.find(stage), parse_settings(sets, toolbox.find(stage))),
-        inputs=inputs,
-        images=images,
-    )
+    command = toolbox.find(stage)
+    target = only(command, parse_settings(sets, command))
+    return for_each(networks, {}, target, inputs=inputs, images=images)
 
 
 def only(command: Command, params: Mapping[str, Any] | None = None) -> Target:

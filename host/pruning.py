@@ -21,13 +21,14 @@ def plan(
     """Return the plan that prunes by a ratio or by a threshold.
 
     Raises:
-        InvalidRequest: both or none of the two are given.
+        InvalidRequest: both or none of the two are given, or not exactly one network.
     """
     if (ratio is None) == (threshold is None):
         message = "prune takes either a ratio or a threshold"
         raise InvalidRequest(message, hint="e.g. --ratio 0.5, or --threshold 0.01")
     method, amount = ("threshold", threshold) if ratio is None else ("ratio", ratio)
     params = {"method": method, "amount": amount, "layer": layer, "scope": scope}
+    networks.one()
     return jobs.for_each(networks, {}, jobs.only(toolbox.find(STAGE), params))
 
 
