@@ -161,7 +161,7 @@ def quantize(
     batches = read(calibration, {_name(port): tuple(port.get_shape()) for port in network.inputs})
     progress(0.1, f"running {len(batches)} representative inputs")
     tensors = [{port.any_name: batch[_name(port)] for port in network.inputs} for batch in batches]
-    # The range of all inputs, as the other quantisers take it. NNCF's own is the mean of their extremes, which
+    # The range of all inputs, as the other quantisers take it. NNCF takes the mean of their extremes, which
     # cuts off the strong ones: cosine 0.91 instead of 0.97 in the network of tests/test_precision.py.
     estimator = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
     quantised = nncf.quantize(
