@@ -16,12 +16,13 @@ from host.pipeline import Forecast, Outcome, Pipeline
 from host.plan import Planner, Stage, main_job, parse_settings, prepare
 from host.run import Run
 from host.store import Entry, Store, sha256
+from host.weights import Chooser, Weights
 from host.zoo import Model
 from tools.stage import InvalidRequest, Result, write_json
 
 REPORT = "report.html"
 TENSORFLOWS = {"2.15": "tf1", "1.15": "tf1-legacy"}  # version -> the service that runs the tool tf1 with it
-Plan = Callable[[Store], list[Stage]]
+Plan = Callable[[Store, bool], list[Stage]]  # the bool: to be run, so weights may be fetched
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,20 +119,38 @@ def for_each(
     for model in models if images else ():
         pictures.require_image_network(model)
 
-    def plan(store: Store) -> list[Stage]:
+    def plan(store: Store, to_run: bool) -> list[Stage]:
         given = {name: store.take_in({name: path}) for name, path in files}
-        if weights != "generated":
-            given |= dict.fromkeys(
-                ("ckpt_index", "ckpt_data"), store.take_in(checkpoint_files(Path(weights)))
-            )
         if images:
             with pictures.packed(images) as archive:
                 given["pictures"] = store.take_in({"pictures": archive})
         asked_for = ("images",) if images else ()
-        planners = [Planner(model, _table(model, store) | given, settings, asked_for) for model in models]
-        return [stage for planner in planners for stage in target(planner)]
+        chooser = Chooser(weights, store.work, note, may_fetch=to_run)
+        stages = []
+        for model in models:
+            mine: dict[str, Entry | None] = {**_table(model, store), **given}
+            planned = target(Planner(model, {"checkpoint": None, **mine}, settings, asked_for=asked_for))
+            if any(map(_reads_weights, planned)):  # else none have to be chosen, let alone fetched
+                chosen = chooser.choose(model.name)
+                mine = {**_checkpoint(chosen, store), **mine}
+                planned = target(Planner(model, mine, settings, asked_for=asked_for, weights=chosen))
+            stages += planned
+        return stages
 
     return plan
+
+
+def _reads_weights(stage: Stage) -> bool:
+    """True where a plan comes down to weights that are not in a file of the user's."""
+    imports = "checkpoint" in stage.command.inputs and "checkpoint" not in stage.inputs
+    return imports or isinstance(stage.inputs.get("ckpt_data"), Stage)
+
+
+def _checkpoint(weights: Weights, store: Store) -> dict[str, Entry | None]:
+    """Return the import stage's files: None for one that a run would fetch first."""
+    if weights.pending:
+        return {"checkpoint": None}
+    return dict.fromkeys(weights.files, store.take_in(weights.files)) if weights.files else {}
 
 
 def _table(model: Model, store: Store) -> dict[str, Entry]:
@@ -150,23 +169,6 @@ def _input_file(text: str) -> tuple[str, Path]:
         message = f"--input {text} does not say which artifact that is"
         raise InvalidRequest(message, hint="The form is --input name=path, e.g. --input tflite=my.tflite")
     return name, Path(path)
-
-
-def checkpoint_files(prefix: Path) -> dict[str, Path]:
-    """Return the two files of a TensorFlow checkpoint (V2 format, one shard) by artifact name.
-
-    Raises:
-        InvalidRequest: there is no such checkpoint, or it has more than one shard.
-    """
-    prefix = prefix.with_name(prefix.name.removesuffix(".index"))
-    index = prefix.with_name(prefix.name + ".index")
-    shards = sorted(prefix.parent.glob(prefix.name + ".data-*"))
-    if not index.exists() or len(shards) != 1:
-        message = (
-            f"{prefix} is not the prefix of a checkpoint ({prefix.name}.index and one {prefix.name}.data-*)"
-        )
-        raise InvalidRequest(message, hint="Name the part before .index, e.g. --weights model.ckpt")
-    return {"ckpt_index": index, "ckpt_data": shards[0]}
 
 
 def backend(name: str) -> str:
@@ -189,13 +191,21 @@ def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
     return results.exit_code(ran.outcomes.values(), tolerant=report)
 
 
+def end(ran: Ran) -> int:
+    """Say beside a result that is shown already what was not done, and where; return the exit code."""
+    for line in (*show.reasons(ran.outcomes), *show.warnings(ran.outcomes)):
+        note(line)
+    note(f"run: {ran.folder}")
+    return results.exit_code(ran.outcomes.values(), tolerant=False)
+
+
 def execute(plan: Plan, options: Options, *, report: bool = False) -> Ran:
     """Run a plan and write the run's folder."""
     from host.live import show_progress  # `plan` has no use for it
 
     store = Store(options.work.resolve())
     with store.locked():
-        stages = plan(store)
+        stages = plan(store, True)
         engine = _engine(stages, store, options, report=report)
         run = Run(store.work)
         with show_progress(stages) as listener:
@@ -216,7 +226,7 @@ def execute(plan: Plan, options: Options, *, report: bool = False) -> Ran:
 def preview(plan: Plan, options: Options) -> None:
     """Show what a plan would run and why, running nothing."""
     store = Store(options.work.resolve(), writes=False)
-    stages = plan(store)
+    stages = plan(store, False)
     engine = choose(options.engine, store.work, [], pull=False, note=note, builds=options.builds)
     known = Forecast(engine, store).preview(stages)
     show.plan(stages, known, engine, as_json=options.as_json)

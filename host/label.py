@@ -9,16 +9,17 @@ from typing import Any
 
 from rich.text import Text
 
-from host import jobs, pictures, results, show, toolbox, zoo
+from host import jobs, pictures, results, show, toolbox
 from host.pipeline import Outcome
 from host.plan import Planner, Stage
+from host.zoo import Model
 from tools.stage import InvalidRequest, WrongOutput, write_json
 
 FILE = "labels.json"  # in the run's folder
 
 
 def plan(
-    model: str,
+    model: Model,
     image: Path | None,
     weights: str,
     backends: Sequence[str] | None,
@@ -31,10 +32,9 @@ def plan(
     """Return the plan: the reference graph's answers and each backend's, all of them named.
 
     Raises:
-        InvalidRequest: there is no such model or backend, or one that cannot answer.
+        InvalidRequest: there is no such backend, or it or the model cannot answer.
     """
-    found = zoo.find(model)
-    pictures.require_image_network(found)
+    pictures.require_image_network(model)
     wanted = [_able(jobs.backend(name)) for name in backends] if backends else _all_able()
     files = [*inputs, f"labels={labels}"] if labels else inputs
 
@@ -52,7 +52,7 @@ def plan(
                 planner.add(name, {"top": top, "precision": answers.params["precision"]}, sources)
         return planner.stages
 
-    return jobs.for_each([found], weights, {"threads": threads}, target, inputs=files, images=image)
+    return jobs.for_each([model], weights, {"threads": threads}, target, inputs=files, images=image)
 
 
 def _able(backend: str) -> str:
@@ -82,7 +82,7 @@ def carry_out(plan: jobs.Plan, options: jobs.Options) -> int:
         StageError: there is no picture to look at, which is then all that there is to say.
     """
     ran = jobs.execute(plan, options)
-    document = describe(ran.stages, ran.outcomes)
+    document = describe(ran.stages, ran.outcomes) | {"weights": ran.document["run"]["weights"]}
     write_json(ran.folder / FILE, document)
     if options.as_json:
         show.print_json({**document, "folder": str(ran.folder)})
@@ -176,6 +176,7 @@ def _agreement(row: Mapping[str, Any]) -> Text:
 
 
 def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
+    yield from (line.strip() for line in show.weight_lines(document["weights"]))
     named = [row for row in document["rows"] if row["top"]]
     if generated := [_name(row) for row in named if row["generated_weights"]]:
         whose = "The weights" if len(generated) == len(named) else f"The weights of {', '.join(generated)}"

@@ -27,6 +27,7 @@ FROZEN = ("frozen", "signature")
         "inception_v4",
         "resnet_v1_50",
         "resnet_v2_50",
+        "nasnet_mobile",
     ],
 )
 def test_outputs_differ_between_inputs_and_have_a_clear_winner(
