@@ -23,10 +23,32 @@ app.add_typer(images_app, name="images")
 app.add_typer(models_app, name="models")
 
 Models = Annotated[list[str], typer.Option("--model", help="A network of the zoo; may be repeated.")]
+OptionalModels = Annotated[
+    list[str] | None, typer.Option("--model", help="A network of the zoo; may be repeated.")
+]
+ModelFile = Annotated[
+    Path | None, typer.Option("--model-file", help="Your own networks, in TOML; see docs/zoo.md.")
+]
 Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs.")]
 Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
-Weights = Annotated[str, typer.Option(help="`generated`, or the prefix of a TensorFlow checkpoint.")]
+Weights = Annotated[str, typer.Option(help="auto, published, generated, or a checkpoint of yours.")]
+Images = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="FOLDER|FILE", help="Your pictures, checked besides the seeded inputs."),
+]
+Inputs = Annotated[
+    list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
+]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
+TensorFlow = Annotated[str, typer.Option(help="2.15, or 1.15 for what cannot read graphs of newer ones.")]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--precision",
+        help="fp32, fp16, int8-dynamic or int8, for every backend; may be repeated. "
+        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU.",
+    ),
+]
 Budget = Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
 Limit = Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")]
@@ -37,6 +59,13 @@ Registry = Annotated[
     str, typer.Option(envvar="MOBILE_ACCELERATOR_REGISTRY", help="Where images are, e.g. localhost:5000.")
 ]
 Tools = Annotated[list[str] | None, typer.Argument(help="Tools; all if none is named.")]
+
+File = Annotated[Path | None, typer.Argument(help="A .pb or .onnx file, instead of a model.")]
+Artifact = Annotated[str, typer.Option(help="Which of the model's files.")]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]1,224,224,3", help="The shape of an input that has no fixed one."),
+]
 
 WORK = Path("work")
 BUDGET_S = 10.0
@@ -80,8 +109,12 @@ about.__doc__ = __doc__
 @app.command("all")
 def all_(
     model: Models,
-    weights: Weights = "generated",
+    model_file: ModelFile = None,
+    weights: Weights = "auto",
+    images: Images = None,
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
+    precision: Precisions = None,
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -92,19 +125,31 @@ def all_(
     as_json: Json = False,
 ) -> None:
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
-    from host import jobs
+    from host import jobs, zoo
 
-    plan = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads})
+    settings = {"budget_s": budget_s, "threads": threads}
+    models = zoo.find_all(model, model_file)
+    plan = jobs.plan_all(models, weights, backend, settings, images, precision or [])
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
     raise typer.Exit(jobs.carry_out(plan, options, report=True))
 
 
 @app.command()
 def prepare(
-    model: Models,
-    weights: Weights = "generated",
+    model: OptionalModels = None,
+    all_models: Annotated[bool, typer.Option("--all-models", help="Every network of the zoo.")] = False,
+    model_file: ModelFile = None,
+    weights: Weights = "auto",
+    images: Images = None,
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -113,25 +158,34 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Make weights, inference graph, frozen graph and reference outputs, and stop there."""
-    from host import jobs
+    from host import jobs, zoo
 
     options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, keep_going=keep_going, as_json=as_json
+        work=work,
+        engine=engine,
+        pull=pull,
+        limit_s=limit_s,
+        keep_going=keep_going,
+        as_json=as_json,
+        tensorflow=tensorflow,
     )
-    raise typer.Exit(jobs.carry_out(jobs.plan_prepare(model, weights), options))
+    models = zoo.choose(model or [], model_file, every=all_models)
+    plan = jobs.plan_prepare(models, weights, images)
+    raise typer.Exit(jobs.carry_out(plan, options))
 
 
 @app.command()
 def run(
     stage: Annotated[str, typer.Argument(metavar="TOOL.COMMAND", help="e.g. tflite.benchmark")],
     model: Models,
+    model_file: ModelFile = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the stage.")
     ] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
-    ] = None,
-    weights: Weights = "generated",
+    inputs: Inputs = None,
+    images: Images = None,
+    weights: Weights = "auto",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     limit_s: Limit = LIMIT_S,
@@ -139,18 +193,83 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run one stage; what it needs is made first or taken from the store."""
-    from host import jobs
+    from host import jobs, zoo
 
-    plan = jobs.plan_one(model, stage, weights, inputs or [], settings or [])
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    models = zoo.find_all(model, model_file)
+    plan = jobs.plan_one(models, stage, weights, inputs or [], settings or [], images)
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
+    )
     raise typer.Exit(jobs.carry_out(plan, options))
+
+
+@app.command()
+def label(
+    model: Annotated[str, typer.Option(help="A network of the zoo.")],
+    model_file: ModelFile = None,
+    image: Annotated[
+        Path | None, typer.Argument(help="A picture, or a folder of them; a generated one if left out.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="The classes' names, one a line; ImageNet's are known.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
+    backend: Backends = None,
+    inputs: Inputs = None,
+    weights: Weights = "auto",
+    tensorflow: TensorFlow = "2.15",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    threads: Threads = 0,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a picture shows, on every backend, beside what the reference graph says."""
+    from host import jobs, zoo
+    from host import label as labelling
+
+    plan = labelling.plan(
+        zoo.find(model, model_file),
+        image,
+        weights,
+        backend,
+        inputs or [],
+        labels=labels,
+        top=top,
+        threads=threads,
+    )
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
+    )
+    raise typer.Exit(labelling.carry_out(plan, options))
+
+
+@app.command()
+def fetch(
+    model: Annotated[list[str] | None, typer.Argument(help="Networks of the zoo.")] = None,
+    all_models: Annotated[bool, typer.Option("--all", help="All that are published.")] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust-on-first-use", help="Take a file of no known checksum, and record its own."),
+    ] = False,
+    work: Work = WORK,
+) -> None:
+    """Fetch published checkpoints: verified, resumed where a try broke off, ready for --weights."""
+    from host import catalog
+
+    raise typer.Exit(catalog.fetch_models(model or [], work, all_models=all_models, trust=trust))
 
 
 @app.command()
 def plan(
     model: Models,
-    weights: Weights = "generated",
+    model_file: ModelFile = None,
+    weights: Weights = "auto",
+    images: Images = None,
     backend: Backends = None,
+    tensorflow: TensorFlow = "2.15",
+    precision: Precisions = None,
     engine: Engine = "auto",
     work: Work = WORK,
     budget_s: Budget = BUDGET_S,
@@ -158,10 +277,98 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what `all` would run and why, running nothing."""
-    from host import jobs
+    from host import jobs, zoo
 
-    planned = jobs.plan_all(model, weights, backend, {"budget_s": budget_s, "threads": threads})
-    jobs.preview(planned, jobs.Options(work=work, engine=engine, as_json=as_json))
+    settings = {"budget_s": budget_s, "threads": threads}
+    models = zoo.find_all(model, model_file)
+    planned = jobs.plan_all(models, weights, backend, settings, images, precision or [])
+    options = jobs.Options(work=work, engine=engine, as_json=as_json, tensorflow=tensorflow)
+    jobs.preview(planned, options)
+
+
+@app.command()
+def flops(
+    file: File = None,
+    model: OptionalModels = None,
+    model_file: ModelFile = None,
+    artifact: Artifact = "frozen",
+    input_shape: InputShape = None,
+    weights: Weights = "auto",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Count parameters and operations, layer by layer, of a model or of any frozen graph or ONNX file."""
+    from host import graphs, jobs, zoo
+
+    subject = graphs.Subject(
+        models=zoo.find_all(model or [], model_file),
+        file=file,
+        artifact=artifact,
+        weights=weights,
+        input_shape=input_shape or [],
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    raise typer.Exit(graphs.flops(subject, options))
+
+
+@app.command()
+def visualize(
+    file: File = None,
+    model: OptionalModels = None,
+    model_file: ModelFile = None,
+    artifact: Artifact = "frozen",
+    input_shape: InputShape = None,
+    netron: Annotated[bool, typer.Option("--netron", help="Show the file in Netron until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Netron's port; 0: one that is free.")] = 0,
+    weights: Weights = "auto",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Draw the layers of a model, or of any frozen graph or ONNX file, as one HTML page; or start Netron."""
+    from host import graphs, jobs, zoo
+
+    subject = graphs.Subject(
+        models=zoo.find_all(model or [], model_file),
+        file=file,
+        artifact=artifact,
+        weights=weights,
+        input_shape=input_shape or [],
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    if netron:
+        raise typer.Exit(graphs.serve(subject, options, port))
+    raise typer.Exit(graphs.visualize(subject, options))
+
+
+@app.command()
+def prune(
+    model: Annotated[str, typer.Option(help="A network of the zoo.")],
+    ratio: Annotated[float | None, typer.Option(help="This share of the weights, the smallest.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Weights of a smaller magnitude.")] = None,
+    model_file: ModelFile = None,
+    layer: Annotated[str, typer.Option(metavar="REGEX", help="Only kernels with a name like that.")] = "",
+    scope: Annotated[str, typer.Option(help="The ratio is of each `layer`, or `global`.")] = "layer",
+    weights: Weights = "auto",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Set the smallest weights of a checkpoint to zero and report the sparsity of each layer."""
+    from host import jobs, pruning, zoo
+
+    plan = pruning.plan(
+        zoo.find(model, model_file), weights, ratio=ratio, threshold=threshold, layer=layer, scope=scope
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    raise typer.Exit(pruning.prune(plan, options))
 
 
 @app.command()
@@ -194,27 +401,28 @@ def clean(
     store: Annotated[bool, typer.Option("--store", help="All of the store.")] = False,
     runs: Annotated[bool, typer.Option("--runs", help="All runs.")] = False,
     environments: Annotated[bool, typer.Option("--environments", help="The venv engine's cache.")] = False,
+    downloads: Annotated[bool, typer.Option("--downloads", help="All fetched checkpoints.")] = False,
 ) -> None:
     """Remove what killed runs left, and what is named; without a name, show what takes how much room."""
     from host import clean
 
-    clean.clean(work, keys=key or [], store=store, runs=runs, environments=environments)
+    clean.clean(work, keys=key or [], store=store, runs=runs, environments=environments, downloads=downloads)
 
 
 @models_app.command("list")
-def models_list(as_json: Json = False) -> None:
+def models_list(model_file: ModelFile = None, as_json: Json = False) -> None:
     """List the networks; a family takes any depth multiplier."""
     from host import catalog
 
-    catalog.list_models(as_json=as_json)
+    catalog.list_models(model_file, as_json=as_json)
 
 
 @models_app.command("show")
-def models_show(name: str, as_json: Json = False) -> None:
-    """Show what is known of one network."""
+def models_show(name: str, model_file: ModelFile = None, work: Work = WORK, as_json: Json = False) -> None:
+    """Show what is known of one network, and whether its published checkpoint is here."""
     from host import catalog
 
-    catalog.show_model(name, as_json=as_json)
+    catalog.show_model(name, model_file, work, as_json=as_json)
 
 
 @images_app.command("build")

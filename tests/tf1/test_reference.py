@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tf1.conftest import FREEZE, Prepared, Run, pick
+from tests.tf1.conftest import FREEZE, Prepared, Run, pick, zoo_row
 
 pytestmark = pytest.mark.tool
 
@@ -17,15 +17,27 @@ FROZEN = ("frozen", "signature")
 
 
 @pytest.mark.parametrize(
-    "model", ["squeezenet", "alexnet_v2", "mobilenet_v1_1.0", "mobilenet_v2_1.4", "nasnet_mobile"]
+    "model",
+    [
+        "squeezenet",
+        "alexnet_v2",
+        "mobilenet_v1_1.0",
+        "mobilenet_v2_1.4",
+        "inception_v2",
+        "inception_v4",
+        "resnet_v1_50",
+        "resnet_v2_50",
+        "nasnet_mobile",
+    ],
 )
 def test_outputs_differ_between_inputs_and_have_a_clear_winner(
     model: str, prepared: Prepared, tf1: Run
 ) -> None:
     made = tf1("reference", model, pick(prepared(model), FROZEN))
     with np.load(made["reference"]) as reference:
-        inputs, outputs = reference["inputs"], reference["outputs"]
-    assert inputs.shape == (8, 224, 224, 3)
+        inputs, outputs = reference["inputs/input"], reference["outputs"]
+    size = zoo_row(model)["image_size"]
+    assert inputs.shape == (8, size, size, 3)
     assert inputs.dtype == outputs.dtype == np.float32
     assert -1 <= inputs.min() < -0.9
     assert 0.9 < inputs.max() <= 1
@@ -53,7 +65,7 @@ def test_nasnet_is_wired_as_published(prepared: Prepared, tf1: Run) -> None:
 def test_inputs_are_a_function_of_the_seed(prepared: Prepared, tf1: Run) -> None:
     frozen = pick(prepared("squeezenet"), FROZEN)
     made = [tf1("reference", "s", frozen, n_inputs=2, seed=seed)["reference"] for seed in (3, 3, 4)]
-    first, again, other = (np.load(path)["inputs"] for path in made)
+    first, again, other = (np.load(path)["inputs/input"] for path in made)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -65,7 +77,7 @@ tflite, model, reference = sys.argv[1:]
 reference = np.load(reference)
 interpreter = tf.lite.Interpreter(tflite)
 interpreter.allocate_tensors()
-for image, expected in zip(reference["inputs"], reference["outputs"]):
+for image, expected in zip(reference["inputs/input"], reference["outputs"]):
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
     interpreter.invoke()
     found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]

@@ -8,7 +8,7 @@ the exported graph, and so that TensorFlow's count of its operations is the publ
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from tools.tf1.runtime import tf
 
@@ -22,10 +22,15 @@ def normal(stddev: float) -> Any:
     return tf.truncated_normal_initializer(stddev=stddev)
 
 
+def he_normal() -> Any:
+    """Return the initialiser for layers before ReLU (He et al. 2015, arXiv:1502.01852), as TF-Slim has it."""
+    return tf.variance_scaling_initializer(scale=2.0)
+
+
 def conv(
     x: Any,
     depth: int,
-    kernel: int,
+    kernel: Union[int, tuple[int, int]],
     stride: int = 1,
     *,
     scope: str,
@@ -33,50 +38,76 @@ def conv(
     activation: Activation = tf.nn.relu,
     initializer: Any = None,
     normalise: bool = False,
+    gamma: bool = True,
+    epsilon: float = EPSILON,
     biased: bool = True,
 ) -> Any:
-    """Convolve with a square kernel; then a bias, or batch normalisation; then the activation.
+    """Convolve; then a bias, or batch normalisation (see `batch_norm`); then the activation.
 
-    `initializer` is Glorot's uniform one (TF-Slim's default) unless given.
+    `kernel` is the side of a square, or height and width. `initializer` is Glorot's uniform one
+    (TF-Slim's default) unless given.
     """
     with tf.variable_scope(scope):
-        shape = [kernel, kernel, x.shape[3], depth]
-        weights = _variable("weights", shape, initializer or tf.glorot_uniform_initializer())
+        height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+        shape = [height, width, x.shape[3], depth]
+        weights = variable("weights", shape, initializer or tf.glorot_uniform_initializer())
         x = tf.nn.conv2d(x, weights, strides=[1, stride, stride, 1], padding=padding, name="Conv2D")
         if normalise:
-            x = batch_norm(x)
+            x = batch_norm(x, gamma=gamma, epsilon=epsilon)
         elif biased:
             x = _bias(x)
         return activation(x) if activation else x
 
 
 def depthwise(
-    x: Any, kernel: int, stride: int, *, scope: str, activation: Activation, initializer: Any
+    x: Any,
+    kernel: int,
+    stride: int,
+    *,
+    scope: str,
+    padding: str = "SAME",
+    activation: Activation,
+    initializer: Any,
+    normalise: bool = True,
 ) -> Any:
-    """Convolve every channel with its own square kernel; then batch normalisation and the activation."""
+    """Convolve every channel with its own square kernel; then as `conv` does."""
     with tf.variable_scope(scope):
-        weights = _variable("depthwise_weights", [kernel, kernel, x.shape[3], 1], initializer)
+        shape = [kernel, kernel, x.shape[3], 1]
+        weights = variable("depthwise_weights", shape, initializer or tf.glorot_uniform_initializer())
         strides = [1, stride, stride, 1]
-        x = tf.nn.depthwise_conv2d_native(x, weights, strides=strides, padding="SAME", name="depthwise")
-        x = batch_norm(x)
+        x = tf.nn.depthwise_conv2d_native(x, weights, strides=strides, padding=padding, name="depthwise")
+        x = batch_norm(x) if normalise else _bias(x)
         return activation(x) if activation else x
 
 
-def separable(x: Any, depth: int, kernel: int, stride: int, *, scope: str, initializer: Any) -> Any:
-    """Convolve every channel with its own square kernel, then across channels; nothing between or behind."""
+def separable(
+    x: Any,
+    depth: int,
+    kernel: int,
+    stride: int,
+    *,
+    scope: str,
+    initializer: Any,
+    multiplier: int = 1,
+    biased: bool = False,
+) -> Any:
+    """Convolve every channel with `multiplier` square kernels of its own, then across channels."""
     with tf.variable_scope(scope):
-        channels = x.shape[3]
-        depthwise_weights = _variable("depthwise_weights", [kernel, kernel, channels, 1], initializer)
-        pointwise_weights = _variable("pointwise_weights", [1, 1, channels, depth], initializer)
+        shape = [kernel, kernel, x.shape[3], multiplier]
+        depthwise_weights = variable("depthwise_weights", shape, initializer)
+        pointwise_weights = variable("pointwise_weights", [1, 1, x.shape[3] * multiplier, depth], initializer)
         strides = [1, stride, stride, 1]
         x = tf.nn.depthwise_conv2d_native(x, depthwise_weights, strides, padding="SAME", name="depthwise")
-        return tf.nn.conv2d(x, pointwise_weights, strides=1, padding="SAME", name="pointwise")
+        x = tf.nn.conv2d(x, pointwise_weights, strides=1, padding="SAME", name="pointwise")
+        return _bias(x) if biased else x
 
 
-def fully_connected(x: Any, depth: int, *, scope: str, initializer: Any) -> Any:
-    """Multiply vectors [1, channels] with a matrix, and add a bias."""
+def dense(x: Any, depth: int, *, scope: str, activation: Activation = None, initializer: Any = None) -> Any:
+    """Multiply [1, n] with a matrix (Glorot's uniform initialiser unless given) and add a bias."""
     with tf.variable_scope(scope):
-        return _bias(tf.matmul(x, _variable("weights", [x.shape[1], depth], initializer), name="MatMul"))
+        weights = variable("weights", [x.shape[1], depth], initializer or tf.glorot_uniform_initializer())
+        x = _bias(tf.matmul(x, weights, name="MatMul"))
+        return activation(x) if activation else x
 
 
 def max_pool(x: Any, kernel: int, stride: int = 2, *, scope: str, padding: str = "VALID") -> Any:
@@ -84,8 +115,8 @@ def max_pool(x: Any, kernel: int, stride: int = 2, *, scope: str, padding: str =
     return tf.nn.max_pool2d(x, kernel, stride, padding=padding, name=scope)
 
 
-def avg_pool(x: Any, kernel: int, stride: int, *, scope: str, padding: str) -> Any:
-    """Average in square windows; what padding adds does not count."""
+def avg_pool(x: Any, kernel: int, stride: int = 1, *, scope: str, padding: str = "SAME") -> Any:
+    """Average over square windows; at a border, over what of the window is inside."""
     return tf.nn.avg_pool2d(x, kernel, stride, padding=padding, name=scope)
 
 
@@ -99,37 +130,63 @@ def squeeze(x: Any, *, scope: str) -> Any:
     return tf.squeeze(x, [1, 2], name=scope)
 
 
+def flatten(x: Any, *, scope: str) -> Any:
+    """Make a vector [1, H * W * C] of a map."""
+    return tf.reshape(x, [1, x.shape[1:].num_elements()], name=scope)
+
+
+def lrn(x: Any, radius: int, bias: float, alpha: float, beta: float, *, scope: str) -> Any:
+    """Divide by (bias + alpha * sum of squares over 2 * radius + 1 channels) ** beta (Krizhevsky 2012)."""
+    return tf.nn.lrn(x, radius, bias=bias, alpha=alpha, beta=beta, name=scope)
+
+
+def concat(*sources: Any, scope: str) -> Any:
+    """Put the channels of several maps, or vectors, behind one another."""
+    return tf.concat(sources, sources[0].shape.rank - 1, name=scope)
+
+
 def add(x: Any, y: Any, *, scope: str) -> Any:
     """Add two maps; not `AddV2`, which TensorFlow before 1.15 does not know."""
     return tf.raw_ops.Add(x=x, y=y, name=scope)
 
 
-def _variable(name: str, shape: list[int], initializer: Any, *, trainable: bool = True) -> Any:
+def predictions(logits: Any, *, scope: str) -> None:
+    """Add TF-Slim's own end point, `SCOPE/Reshape_1`, for those who look for it by name."""
+    with tf.name_scope(scope):
+        tf.reshape(tf.nn.softmax(logits, name="Softmax"), logits.shape, name="Reshape_1")
+
+
+def batch_norm(x: Any, *, scope: str = "BatchNorm", gamma: bool = True, epsilon: float = EPSILON) -> Any:
+    """Normalise with the stored moments, as at inference (Ioffe and Szegedy 2015, arXiv:1502.03167).
+
+    Without `gamma` nothing is scaled afterwards, which is enough before ReLU and another kernel; the
+    operation then gets ones, and the checkpoint has no such variable.
+    """
+    depth = [x.shape[3]]
+    with tf.variable_scope(scope):
+        ones = tf.ones_initializer()
+        scale = variable("gamma", depth, ones) if gamma else tf.constant(1.0, shape=depth, name="ones")
+        beta = variable("beta", depth, tf.zeros_initializer())
+        mean = variable("moving_mean", depth, tf.zeros_initializer(), trainable=False)
+        variance = variable("moving_variance", depth, ones, trainable=False)
+        normalised = tf.raw_ops.FusedBatchNorm(
+            x=x,
+            scale=scale,
+            offset=beta,
+            mean=mean,
+            variance=variance,
+            epsilon=epsilon,
+            is_training=False,
+            name="FusedBatchNorm",
+        )
+    return normalised.y
+
+
+def variable(name: str, shape: list[int], initializer: Any, *, trainable: bool = True) -> Any:
     """Return a float32 variable of the scope: a `VariableV2`, the kind that TensorFlow 1 tools freeze."""
     return tf.get_variable(name, shape, tf.float32, initializer, trainable=trainable, use_resource=False)
 
 
 def _bias(x: Any) -> Any:
-    biases = _variable("biases", [x.shape[-1]], tf.zeros_initializer())
+    biases = variable("biases", [x.shape[-1]], tf.zeros_initializer())
     return tf.nn.bias_add(x, biases, name="BiasAdd")
-
-
-def batch_norm(x: Any, *, scope: str = "BatchNorm") -> Any:
-    """Normalise with the stored moments, as at inference (Ioffe and Szegedy 2015)."""
-    depth = [x.shape[3]]
-    with tf.variable_scope(scope):
-        gamma = _variable("gamma", depth, tf.ones_initializer())
-        beta = _variable("beta", depth, tf.zeros_initializer())
-        mean = _variable("moving_mean", depth, tf.zeros_initializer(), trainable=False)
-        variance = _variable("moving_variance", depth, tf.ones_initializer(), trainable=False)
-        normalised = tf.raw_ops.FusedBatchNorm(
-            x=x,
-            scale=gamma,
-            offset=beta,
-            mean=mean,
-            variance=variance,
-            epsilon=EPSILON,
-            is_training=False,
-            name="FusedBatchNorm",
-        )
-    return normalised.y

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.tf1.layers import add, conv, depthwise, global_avg_pool, normal, squeeze
+from tools.tf1.layers import add, conv, depthwise, global_avg_pool, normal, predictions, squeeze
 from tools.tf1.runtime import tf
 
 # (output channels, stride) of each depthwise-separable layer: table 1 of the paper.
@@ -63,11 +63,10 @@ def _inverted_residual(x: Any, expansion: int, depth: int, stride: int, *, scope
 
 
 def _mobilenet_logits(x: Any, classes: int) -> Any:
-    """Pool, classify; and TF-Slim's own end point `Predictions`, for those who look for it by name."""
+    """Pool, classify."""
     with tf.variable_scope("Logits"):
         x = global_avg_pool(x, scope="AvgPool_1a")
         x = conv(x, classes, 1, activation=None, scope="Conv2d_1c_1x1", initializer=normal(0.09))
         logits = squeeze(x, scope="SpatialSqueeze")
-    with tf.name_scope("Predictions"):
-        tf.reshape(tf.nn.softmax(logits, name="Softmax"), [1, classes], name="Reshape_1")
+    predictions(logits, scope="Predictions")
     return logits

@@ -13,7 +13,7 @@ from tools.tf1.layers import (
     avg_pool,
     batch_norm,
     conv,
-    fully_connected,
+    dense,
     global_avg_pool,
     max_pool,
     separable,
@@ -214,6 +214,6 @@ def _logits(x: Any, classes: int) -> Any:
     """Pool, classify; and TF-Slim's own end point `predictions`, for those who look for it by name."""
     with tf.variable_scope("final_layer"):
         x = squeeze(global_avg_pool(tf.nn.relu(x), scope="AvgPool"), scope="SpatialSqueeze")
-        logits = fully_connected(x, classes, scope="FC", initializer=_he())
+        logits = dense(x, classes, scope="FC", initializer=_he())
         tf.nn.softmax(logits, name="predictions")
     return logits
