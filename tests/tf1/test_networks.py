@@ -197,7 +197,8 @@ def test_published_networks_that_the_table_lacks(
     tool_python: Callable[[str], Path], network: str, image_size: int, params: float, macs: float, wiring: str
 ) -> None:
     """Parameters (of 1000 classes, without auxiliary head) are those of independent definitions: Keras for
-    NASNet, osmr/imgclsmob for both large ones. Multiply-adds, and 5.1 M parameters, are the papers'.
+    NASNet, osmr/imgclsmob for both large ones. NASNet's multiply-adds are those of TF-Slim's README.
+    PNASNet's, and its 5.1 M parameters, were written down as the paper's without the paper at hand.
     """
     command = [tool_python("tf1"), "-c", COUNT, network, str(image_size)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
