@@ -41,7 +41,7 @@ IMAGE_GAIN = 16.0  # an image in [-1, 1] has a small mean square; behind this la
 # Inception: kernels that pass no mean part two inputs that differ little by 1 / (1 - 1 / pi) in the square
 # with each layer, and with 70 layers that makes half a percent of a rounding in float32 (seen). Betas are
 # the same for all inputs and hold them together; so some of the variance comes from these (Schoenholz et al.
-# 2017, arXiv:1611.01232). A residual sum needs none of it.
+# 2017, arXiv:1611.01232). ResNets need none of it.
 GAINS: Mapping[str, float] = {
     r"/project/weights": 0.25,
     r"/conv10/weights": 4.0,
