@@ -3,53 +3,140 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from host import images, show, toolbox, zoo
+from host import checkpoints, images, show, toolbox, zoo
 from host.compose import Service
 from host.engines.choose import services
 from host.jobs import note
-from tools.stage import InvalidRequest
+from host.zoo import Model
+from tools.layer_table import Layer, read
+from tools.stage import InvalidRequest, StageError
+
+SHAPE = ("image_size", "image_size", "channels", "sequence_length")  # what of a row is its input's shape
 
 
-def list_models(*, as_json: bool) -> None:
-    """Print the zoo."""
-    found = [zoo.find(name) for name in zoo.names()]
+def list_models(file: Path | None, *, as_json: bool) -> None:
+    """Print the zoo, a family in one row."""
+    families = zoo.families(file)
     if as_json:
-        show.print_json([dataclasses.asdict(model) for model in found])
-    else:
-        show.table(("model", "about"), [(model.name, model.about) for model in found])
+        show.print_json([dataclasses.asdict(model) for family in families for model in family])
+        return
+    show.table(("model", "input", "classes", "about"), [_row(family) for family in families])
+    print("\nNAME_SIZE is a network at another size of its input, e.g. squeezenet_96")
 
 
-def show_model(name: str, *, as_json: bool) -> None:
-    """Print what is known of one network."""
-    model = dataclasses.asdict(zoo.find(name))
+def _row(family: Sequence[Model]) -> tuple[str, ...]:
+    names, params = [model.name for model in family], family[0].params
+    shape = [str(params[key]) for key in SHAPE if key in params]
+    name = names[0] if len(names) == 1 else _family_name(names)
+    return name, " x ".join(shape), str(params.get("classes", "-")), family[0].about
+
+
+def _family_name(names: Sequence[str]) -> str:
+    """`mobilenet_v1_0.25|0.5|0.75|1.0`."""
+    stem = names[0].rpartition("_")[0]
+    return f"{stem}_{'|'.join(name.removeprefix(stem + '_') for name in names)}"
+
+
+def show_model(name: str, file: Path | None, work: Path, *, as_json: bool) -> None:
+    """Print what is known of one network, and of its published checkpoint."""
+    model = zoo.find(name, file)
+    weights = _published(model.name, work)
     if as_json:
-        show.print_json(model)
+        show.print_json({**dataclasses.asdict(model), "published": weights or None})
+        return
+    print(f"{model.name}: {model.about}")
+    show.table(("parameter", "value"), [(key, str(value)) for key, value in model.params.items()])
+    if model.table:
+        print()
+        show.table(("layer", "operation", "reads", "keys"), _layer_rows(read(model.table["layers"], name)))
+    print()
+    if weights:
+        show.table(("published checkpoint", ""), [(key, str(value)) for key, value in weights.items()])
     else:
-        print(f"{model['name']}: {model['about']}")
-        show.table(("parameter", "value"), [(key, str(value)) for key, value in model["params"].items()])
+        print("published checkpoint: none is known; your own: --weights PATH")
+
+
+def _layer_rows(layers: Iterable[Layer], indent: str = "") -> Iterator[tuple[str, ...]]:
+    """Yield a row for each layer, with a block's layers below it."""
+    for layer in layers:
+        keys = {key: value for key, value in layer.keys.items() if key != "layers" and value is not None}
+        said = ", ".join(f"{key} {value}" for key, value in keys.items())
+        yield indent + layer.name, layer.op, ", ".join(layer.inputs), said
+        yield from _layer_rows(layer.keys.get("layers", []), indent + "  ")
+
+
+def _published(name: str, work: Path) -> dict[str, str | int | None]:
+    """Return what is known of a network's published checkpoint, empty if there is none."""
+    wanted = checkpoints.published(name)
+    if wanted is None:
+        return {}
+    here = checkpoints.find(wanted, work.resolve())
+    flag = "" if wanted.sha256 or checkpoints.digest(wanted) else f" {checkpoints.TRUST}"
+    digest = here.sha256 if here else checkpoints.digest(wanted)
+    return {
+        "url": wanted.url,
+        "checkpoint": wanted.checkpoint,
+        "size_bytes": wanted.size_bytes,
+        "sha256": digest,
+        "sha256_from": "tools/models.toml" if wanted.sha256 else "your lock file" if digest else "nobody",
+        "here": f"since {here.date}" if here else f"no; python runner.py fetch {name}{flag}",
+    }
+
+
+def fetch_models(names: Sequence[str], work: Path, *, all_models: bool, trust: bool) -> int:
+    """Fetch published checkpoints, one after the other; return the first failure's exit code, else 0.
+
+    Raises:
+        InvalidRequest: none is named, or there is no such network, or none is published of it.
+    """
+    if all_models == bool(names):
+        message = "fetch takes the names of networks, or --all"
+        raise InvalidRequest(message, hint=f"Published: {', '.join(checkpoints.all_published())}")
+    wanted = [_wanted(name) for name in names or checkpoints.all_published()]
+    rows, errors = [], []
+    for entry in wanted:
+        try:
+            here = checkpoints.fetch(entry, work.resolve(), note=note, trust=trust)
+            rows.append((entry.model, f"here since {here.date}", here.sha256))
+        except StageError as error:
+            rows.append((entry.model, error.one_line(), ""))
+            errors.append(error)
+    if len(wanted) == 1 and errors:
+        raise errors[0]
+    show.table(("model", "state", "sha256"), rows)
+    return errors[0].exit_code if errors else 0
+
+
+def _wanted(name: str) -> checkpoints.Published:
+    if entry := checkpoints.published(name):
+        return entry
+    zoo.find(name)
+    message = f"no published checkpoint of {name} is known"
+    known = checkpoints.all_published()
+    raise InvalidRequest(message, hint=toolbox.nearest(name, known, ", ".join(known)))
 
 
 def build_images(tools: Sequence[str], *, base: str | None, offline_base: bool) -> None:
-    """Build the images of these tools (all, if none is named)."""
-    images.build(_services(tools), _console(), base=base, offline_base=offline_base)
+    """Build the images of these tools; if none is named, all that compose.yaml gives no profile."""
+    images.build(chosen(tools), _console(), base=base, offline_base=offline_base)
 
 
 def pull_images(tools: Sequence[str], *, registry: str) -> None:
     """Take the images of these tools from a registry."""
-    images.pull(_services(tools), _console(), registry=registry)
+    images.pull(chosen(tools), _console(), registry=registry)
 
 
 def push_images(tools: Sequence[str], *, registry: str) -> None:
     """Put the images of these tools into a registry."""
-    images.push(_services(tools), _console(), registry=registry)
+    images.push(chosen(tools), _console(), registry=registry)
 
 
 def list_images(*, as_json: bool) -> None:
     """Print every tool's image, there or not."""
-    wanted = _services([])
+    wanted = services(Path()).values()
     here = {image.tool: image for image in images.list_images(wanted)}
     if as_json:
         show.print_json([dataclasses.asdict(image) for image in here.values()])
@@ -62,13 +149,18 @@ def list_images(*, as_json: bool) -> None:
     show.table(("tool", "image", "MB", "made"), rows)
 
 
-def _services(tools: Sequence[str]) -> list[Service]:
+def chosen(tools: Sequence[str]) -> list[Service]:
+    """Return the services of these names; if none is named, all without a profile.
+
+    Raises:
+        InvalidRequest: there is none of a name.
+    """
     known = services(Path())
     for tool in tools:
         if tool not in known:
             message = f"there is no tool {tool!r}"
             raise InvalidRequest(message, hint=toolbox.nearest(tool, known, ", ".join(known)))
-    return [known[tool] for tool in tools or known]
+    return [known[tool] for tool in tools or known if tools or not known[tool].profiles]
 
 
 def _console() -> images.Console:

@@ -34,12 +34,14 @@ class Build:
 class Service:
     """How a tool runs. Fields are named as in the Compose format.
 
-    Host paths in `volumes` (`host:container:mode`) are absolute. What the file does not say is None, False
-    or empty.
+    Host paths in `volumes` (`host:container:mode`) are absolute. A service with `profiles` is built, pulled
+    and pushed only by its name, as Compose starts it only by its name. What the file does not say is None,
+    False or empty.
     """
 
     name: str
     image: str
+    profiles: tuple[str, ...] = ()
     network_mode: str  # required: without it Compose makes a network, and the tool would have one unasked
     build: Build | None = None
     user: str | None = None
@@ -64,7 +66,7 @@ class Service:
         talks to it (command, `stdin_open`).
         """
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        for not_of_a_container in ("name", "image", "build"):
+        for not_of_a_container in ("name", "image", "profiles", "build"):
             del options[not_of_a_container]
         options["mem_limit"] = options.pop("mem_limit_bytes")
         options["tmpfs"] = dict(mount.partition(":")[::2] for mount in self.tmpfs)
@@ -229,7 +231,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {  # a key whose value a Service h
     **dict.fromkeys(("image", "network_mode", "user", "working_dir"), _of(str)),
     **dict.fromkeys(("read_only", "init"), _of(bool)),
     "pids_limit": _of(int),
-    **dict.fromkeys(("cap_drop", "security_opt", "tmpfs"), _texts),
+    **dict.fromkeys(("profiles", "cap_drop", "security_opt", "tmpfs"), _texts),
     **dict.fromkeys(("devices", "device_cgroup_rules", "group_add"), _texts),
     "environment": _variables,
 }

@@ -7,16 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import uv
-
 from host import docker_cli, images, machine, show
+from host.compose import Service
 from host.engines.choose import services
-from host.engines.venv import cache_folder
+from host.engines.venv import cache_folder, installed_python
 from host.store import Store
-from host.toolbox import tools
+from host.toolbox import builds
 from tools.stage import StageError
 
 DISK_NEEDED_GB = 6  # measured: all environments 3.5 GB, all images 4 GB, a network's artifacts below 1 GB
@@ -68,13 +67,25 @@ def _engines(work: Path) -> Iterator[Check]:
         return
     try:
         yield Check(name="image builder", state="ok", found=images.builder())
-        missing = [service.name for service in images.missing(services(work).values())]
-        mend = "python runner.py images pull, or python runner.py images build" if missing else ""
-        found = f"missing: {', '.join(missing)}" if missing else "all there"
-        yield Check(name="images", state="absent" if missing else "ok", found=found, mend=mend)
+        known = services(work).values()
+        yield _images("images", [service for service in known if not service.profiles], names="")
+        for service in known:
+            if service.profiles:
+                yield _images(f"{service.name}, if asked for", [service], names=f" {service.name}")
     except StageError as error:
         yield Check(name="image builder", state="absent", found=str(error), mend=error.hint)
     yield _compose()
+
+
+def _images(name: str, wanted: Iterable[Service], *, names: str) -> Check:
+    missing = [service.name for service in images.missing(wanted)]
+    mend = f"python runner.py images pull{names}, or python runner.py images build{names}"
+    return Check(
+        name=name,
+        state="absent" if missing else "ok",
+        found=f"missing: {', '.join(missing)}" if missing else "all there",
+        mend=mend if missing else "",
+    )
 
 
 def _compose() -> Check:
@@ -87,15 +98,18 @@ def _compose() -> Check:
 
 def _interpreters() -> Iterator[Check]:
     """Look for the Python that each tool's lock is made for, as the venv engine would."""
-    for version in sorted({tool.python for tool in tools().values()}):
-        argv = [uv.find_uv_bin(), "python", "find", "--no-config", "--no-python-downloads", version]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            yield Check(name=f"python {version}", state="ok", found=done.stdout.strip())
+    for version in sorted({build.python for build in builds().values()}, key=_as_numbers):
+        users = ", ".join(build.service for build in builds().values() if build.python == version)
+        if python := installed_python(version):
+            yield Check(name=f"python {version}", state="ok", found=f"{python} (for {users})")
         else:
-            mend = f"install Python {version} (Debian: apt-get install python{version}), or let uv fetch it"
-            found = f"not installed; this is {sys.version.split()[0]}"
+            mend = f"install it (pyenv install {version}; Debian: apt-get install python{version})"
+            found = f"not installed; this is {sys.version.split()[0]}; without Docker {users} cannot run"
             yield Check(name=f"python {version}", state="absent", found=found, mend=mend)
+
+
+def _as_numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def _disk(work: Path) -> Check:

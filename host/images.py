@@ -20,6 +20,7 @@ from tools.stage import InvalidRequest, Unavailable
 
 __all__ = ["Console", "Image", "build", "builder", "list_images", "log_file", "missing", "pull", "push"]
 
+BASE = "MOBILE_ACCELERATOR_BASE"
 REGISTRY = "MOBILE_ACCELERATOR_REGISTRY"
 OFFLINE_BASE = "mobile-accelerator/base"
 BUILD = "python runner.py images build"
@@ -67,7 +68,7 @@ def build(
             args["BASE"] = base or args["BASE"]
             if offline_base:
                 args["BASE"] = _offline_base(docker, args["BASE"], console)
-            _need_base(docker, args["BASE"], console)
+            _need_base(docker, args["BASE"], console, service.name, args.get("PYTHON"))
         argv = [docker, "build", "--progress", "plain", "--tag", service.image]
         argv += ["--file", str(service.build.context / service.build.dockerfile)]
         argv += _options("--build-arg", (f"{key}={value}" for key, value in args.items()))
@@ -147,10 +148,14 @@ def _secrets(files: Mapping[str, Path]) -> list[str]:
     return [f"id={name},src={path}" for name, path in files.items() if path.is_file()]
 
 
-def _need_base(docker: str, base: str, console: Console) -> None:
+def _need_base(docker: str, base: str, console: Console, service: str, python: str | None) -> None:
+    """Pull the base if it is not here; `python` is the version that it has to bring, if one is wanted."""
     if not inspect(docker, [base]):
         failed = f"the base image {base} is not here and could not be pulled"
         hint = f"Make one from Debian's archive, which needs no registry: {BUILD} --offline-base"
+        if python:
+            failed = f"no base with Python {python} could be had for {service}: {failed}"
+            hint = f"Name an image that has it: {BASE}{python.replace('.', '')}=IMAGE {BUILD} {service}"
         console.run([docker, "pull", base], failed=failed, hint=hint)
 
 
@@ -159,7 +164,9 @@ def _offline_base(docker: str, base: str, console: Console) -> str:
     match = re.fullmatch(r"debian:(\w+)-slim", base)
     if match is None:
         message = f"a base like {base} cannot be made from Debian's archive"
-        raise Unavailable(message, hint="Only debian:<suite>-slim can; build without --offline-base")
+        raise Unavailable(
+            message, hint="Only debian:<suite>-slim can; give it an image that is here: --base IMAGE"
+        )
     suite = match[1]
     name = f"{OFFLINE_BASE}:{suite}"
     if inspect(docker, [name]):

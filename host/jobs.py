@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from host import results, show, toolbox, zoo
+from host import pictures, results, show, toolbox
 from host.engines import Engine
 from host.engines.choose import choose
+from host.options import Measuring, Networks, Running
 from host.pipeline import Forecast, Outcome, Pipeline
 from host.plan import Planner, Stage, main_job, parse_settings, prepare
 from host.run import Run
 from host.store import Entry, Store, sha256
-from tools.stage import InvalidRequest, Result, write_json
+from host.weights import Chooser, Weights
+from host.zoo import Model
+from tools.stage import Command, InvalidRequest, Result, write_json
 
 REPORT = "report.html"
-Plan = Callable[[Store], list[Stage]]
+Target = Callable[[Planner], list[Stage]]
+Plan = Callable[[Store, bool], list[Stage]]  # the bool: to be run, so weights may be fetched
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What every command that runs stages takes."""
+class Ran:
+    """A run that ended: the planned stages, results.json, how each stage ended, and the run's folder."""
 
-    work: Path
-    engine: str
-    pull: bool = False
-    limit_s: float = 600.0
-    keep_going: bool = True
-    as_json: bool = False
+    stages: Sequence[Stage]
+    document: Mapping[str, Any]
+    outcomes: Mapping[Stage, Outcome]
+    folder: Path
 
 
 def note(text: str) -> None:
@@ -38,52 +41,96 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def plan_all(
-    models: Iterable[str], weights: str, backends: Sequence[str] | None, settings: Mapping[str, Any]
-) -> Plan:
-    """Return the plan of the main job for these models."""
-    wanted = [_backend(name) for name in backends] if backends else toolbox.backends()
-    return _for_each(models, weights, settings, lambda planner: main_job(planner, wanted))
+def plan_all(networks: Networks, measuring: Measuring, images: Path | None) -> Plan:
+    """Return the plan of the main job for these networks; `images` are pictures of the user's own."""
+    wanted = [backend(name) for name in measuring.backend or toolbox.backends()]
+
+    def target(planner: Planner) -> list[Stage]:
+        return main_job(planner, wanted, measuring.precisions)
+
+    return for_each(networks, measuring.settings, target, images=images)
 
 
-def plan_prepare(models: Iterable[str], weights: str) -> Plan:
+def plan_prepare(networks: Networks, images: Path | None) -> Plan:
     """Return the plan that ends with the frozen graph and the reference outputs."""
-    return _for_each(models, weights, {}, prepare)
+    return for_each(networks, {}, prepare, images=images)
 
 
 def plan_one(
-    models: Iterable[str], stage: str, weights: str, inputs: Sequence[str], sets: Sequence[str]
+    networks: Networks, stage: str, inputs: Sequence[str], sets: Sequence[str], images: Path | None
 ) -> Plan:
     """Return the plan of one stage and what it needs; `inputs` are the user's own files, `name=path`."""
     command = toolbox.find(stage)
-    params = parse_settings(sets, command)
+    target = only(command, parse_settings(sets, command))
+    return for_each(networks, {}, target, inputs=inputs, images=images)
+
+
+def only(command: Command, params: Mapping[str, Any] | None = None) -> Target:
+    """Return the target that is one command, and what it needs."""
 
     def target(planner: Planner) -> list[Stage]:
         planner.add(command, params)
         return planner.stages
 
-    return _for_each(models, weights, {}, target, inputs)
+    return target
 
 
-def _for_each(
-    models: Iterable[str],
-    weights: str,
+def for_each(
+    networks: Networks,
     settings: Mapping[str, Any],
-    target: Callable[[Planner], list[Stage]],
+    target: Target,
+    *,
     inputs: Sequence[str] = (),
+    images: Path | None = None,
 ) -> Plan:
-    found = [zoo.find(name) for name in dict.fromkeys(models)]  # before anything runs: a typo costs nothing
+    """Return the plan of `target` for each network, with the files, weights and pictures that were given."""
+    models = networks.found()
     files = [_input_file(text) for text in inputs]
+    for model in models if images else ():
+        pictures.require_image_network(model)
 
-    def plan(store: Store) -> list[Stage]:
+    def plan(store: Store, to_run: bool) -> list[Stage]:
         given = {name: store.take_in({name: path}) for name, path in files}
-        if weights != "generated":
-            given |= dict.fromkeys(
-                ("ckpt_index", "ckpt_data"), store.take_in(checkpoint_files(Path(weights)))
-            )
-        return [stage for model in found for stage in target(Planner(model, given, settings))]
+        if images:
+            with pictures.packed(images) as archive:
+                given["pictures"] = store.take_in({"pictures": archive})
+        asked_for = ("images",) if images else ()
+        chooser = Chooser(networks.weights, store.work, note, may_fetch=to_run)
+        stages = []
+        for model in models:
+            mine: dict[str, Entry | None] = {**_table(model, store), **given}
+            planned = target(Planner(model, {"checkpoint": None, **mine}, settings, asked_for=asked_for))
+            if any(map(_reads_weights, planned)):  # else none have to be chosen, let alone fetched
+                chosen = chooser.choose(model.name)
+                mine = {**_checkpoint(chosen, store), **mine}
+                planned = target(Planner(model, mine, settings, asked_for=asked_for, weights=chosen))
+            stages += planned
+        return stages
 
     return plan
+
+
+def _reads_weights(stage: Stage) -> bool:
+    """True where a plan comes down to weights that are not in a file of the user's."""
+    imports = "checkpoint" in stage.command.inputs and "checkpoint" not in stage.inputs
+    return imports or isinstance(stage.inputs.get("ckpt_data"), Stage)
+
+
+def _checkpoint(weights: Weights, store: Store) -> dict[str, Entry | None]:
+    """Return the import stage's files: None for one that a run would fetch first."""
+    if weights.pending:
+        return {"checkpoint": None}
+    return dict.fromkeys(weights.files, store.take_in(weights.files)) if weights.files else {}
+
+
+def _table(model: Model, store: Store) -> dict[str, Entry]:
+    """Return the file `layers` of a network that is a table, for the tool that builds it."""
+    if not model.table:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "layers.json")
+        write_json(path, model.table)
+        return {"layers": store.take_in({"layers": path})}
 
 
 def _input_file(text: str) -> tuple[str, Path]:
@@ -94,24 +141,12 @@ def _input_file(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def checkpoint_files(prefix: Path) -> dict[str, Path]:
-    """Return the two files of a TensorFlow checkpoint (V2 format, one shard) by artifact name.
+def backend(name: str) -> str:
+    """Return the name of a backend.
 
     Raises:
-        InvalidRequest: there is no such checkpoint, or it has more than one shard.
+        InvalidRequest: there is none of that name; the hint suggests the nearest.
     """
-    prefix = prefix.with_name(prefix.name.removesuffix(".index"))
-    index = prefix.with_name(prefix.name + ".index")
-    shards = sorted(prefix.parent.glob(prefix.name + ".data-*"))
-    if not index.exists() or len(shards) != 1:
-        message = (
-            f"{prefix} is not the prefix of a checkpoint ({prefix.name}.index and one {prefix.name}.data-*)"
-        )
-        raise InvalidRequest(message, hint="Name the part before .index, e.g. --weights model.ckpt")
-    return {"ckpt_index": index, "ckpt_data": shards[0]}
-
-
-def _backend(name: str) -> str:
     if name not in toolbox.backends():
         message = f"there is no backend {name!r}"
         listing = ", ".join(toolbox.backends())
@@ -119,17 +154,32 @@ def _backend(name: str) -> str:
     return name
 
 
-def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
+def carry_out(plan: Plan, running: Running, *, report: bool = False) -> int:
     """Run a plan, write the run's folder, show what came out; return the exit code."""
+    ran = execute(plan, running, report=report)
+    show.outcomes(ran.document, ran.outcomes, ran.folder, as_json=running.as_json)
+    return results.exit_code(ran.outcomes.values(), tolerant=report)
+
+
+def end(ran: Ran) -> int:
+    """Say beside a result that is shown already what was not done, and where; return the exit code."""
+    for line in (*show.reasons(ran.outcomes), *show.warnings(ran.outcomes)):
+        note(line)
+    note(f"run: {ran.folder}")
+    return results.exit_code(ran.outcomes.values(), tolerant=False)
+
+
+def execute(plan: Plan, running: Running, *, report: bool = False) -> Ran:
+    """Run a plan and write the run's folder."""
     from host.live import show_progress  # `plan` has no use for it
 
-    store = Store(options.work.resolve())
+    store = Store(running.work.resolve())
     with store.locked():
-        stages = plan(store)
-        engine = _engine(stages, store, options, report=report)
+        stages = plan(store, True)
+        engine = _engine(stages, store, running, report=report)
         run = Run(store.work)
         with show_progress(stages) as listener:
-            pipeline = Pipeline(engine, store, run, listener, options.limit_s, options.keep_going)
+            pipeline = Pipeline(engine, store, run, listener, running.limit_s, running.keep_going)
             try:
                 try:
                     pipeline.execute(stages)
@@ -140,39 +190,38 @@ def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
             finally:
                 write_json(run.folder / "run.json", results.about(run, engine, pipeline))
                 folder = run.close()
-    show.outcomes(document, pipeline.outcomes, folder, as_json=options.as_json)
-    return results.exit_code(pipeline.outcomes.values(), tolerant=report)
+    return Ran(stages=stages, document=document, outcomes=pipeline.outcomes, folder=folder)
 
 
-def preview(plan: Plan, options: Options) -> None:
+def preview(plan: Plan, running: Running) -> None:
     """Show what a plan would run and why, running nothing."""
-    store = Store(options.work.resolve())
-    stages = plan(store)
-    engine = choose(options.engine, store.work, [], pull=False, note=note)
+    store = Store(running.work.resolve(), writes=False)
+    stages = plan(store, False)
+    engine = choose(running.engine, store.work, [], pull=False, note=note, builds=running.builds)
     known = Forecast(engine, store).preview(stages)
-    show.plan(stages, known, engine, as_json=options.as_json)
+    show.plan(stages, known, engine, as_json=running.as_json)
 
 
-def report_again(name: str, options: Options) -> Path:
+def report_again(name: str, running: Running) -> Path:
     """Make the report of an earlier run anew; return its path."""
     from host.live import show_progress
 
-    store = Store(options.work.resolve())
+    store = Store(running.work.resolve())
     run = Run.find(store.work, name)
-    engine = choose(options.engine, store.work, ["report"], pull=options.pull, note=note)
+    engine = choose(running.engine, store.work, ["report"], pull=running.pull, note=note)
     with store.locked(), show_progress([]) as listener:
-        pipeline = Pipeline(engine, store, run, listener, options.limit_s, keep_going=True)
+        pipeline = Pipeline(engine, store, run, listener, running.limit_s, keep_going=True)
         outcome = make_report(pipeline, run.folder)
     if outcome.error:
         raise outcome.error
     return run.folder / REPORT
 
 
-def _engine(stages: Iterable[Stage], store: Store, options: Options, *, report: bool) -> Engine:
+def _engine(stages: Iterable[Stage], store: Store, running: Running, *, report: bool) -> Engine:
     wanted = dict.fromkeys(stage.command.tool for stage in stages)
     if report:
         wanted["report"] = None
-    engine = choose(options.engine, store.work, wanted, pull=options.pull, note=note)
+    engine = choose(running.engine, store.work, wanted, pull=running.pull, note=note, builds=running.builds)
     note(f"engine {engine.name}: {engine.why}")
     return engine
 

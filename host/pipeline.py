@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,14 +92,15 @@ class Forecast:
         return all(need in self.outcomes for need in stage.needs())
 
     def _key(self, stage: Stage) -> str:
-        hashes = {artifact: self._source(stage, artifact).sha256[artifact] for artifact in stage.inputs}
+        hashes = {artifact: entry.sha256[name] for artifact, name, entry in self._sources(stage)}
         return stage_key(self._engine.toolchain(stage.command.tool), _request(stage), hashes)
 
-    def _source(self, stage: Stage, artifact: str) -> Entry:
-        source = stage.inputs[artifact]
-        entry = self.outcomes[source].entry if isinstance(source, Stage) else source
-        assert entry is not None
-        return entry
+    def _sources(self, stage: Stage) -> Iterator[tuple[str, str, Entry]]:
+        """Yield each input with the name that it has where it is made, and the entry that holds it."""
+        for artifact, source in stage.inputs.items():
+            entry = self.outcomes[source].entry if isinstance(source, Stage) else source
+            assert entry is not None
+            yield artifact, stage.made_as.get(artifact, artifact), entry
 
 
 class Pipeline(Forecast):
@@ -217,7 +218,7 @@ class Pipeline(Forecast):
 
     def _hand_over(self, stage: Stage, folder: Path) -> None:
         """Write the request and give the folder to the user that the tool runs as."""
-        inputs = {artifact: self._source(stage, artifact).path(artifact) for artifact in stage.inputs}
+        inputs = {artifact: entry.path(name) for artifact, name, entry in self._sources(stage)}
         relative = {artifact: os.path.relpath(path, folder) for artifact, path in inputs.items()}
         dataclasses.replace(_request(stage), inputs=relative).write(folder)
         if owner := self._engine.owner(stage.command.tool):

@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from host import toolbox
 from host.store import Entry
+from host.weights import GENERATED, Weights
 from host.zoo import Model
+from tools import gate
 from tools.stage import Command, InvalidRequest
 
-PREPARE = ("tf1.generate-weights", "tf1.export", "tf1.freeze", "tf1.reference")
+PRECISION = "precision"  # the parameter that decides which of an artifact's forms a stage reads
+PREPARE = ("graph", "ckpt_index", "frozen", "reference")
+IMPORT = "tf1.import-weights"  # makes what tf1.generate-weights makes, from a trained checkpoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
-    """One command for one model; each input is what another stage makes, or a file that the user gave."""
+    """One command for one model; each input is what another stage makes, or a file that the user gave.
+
+    `made_as` has the names that inputs have where they are made, if those are others: a benchmark in int8
+    reads as its `tflite` what is made as `tflite_int8`. `weights` says which the model's are, and why; None
+    where a plan does without them.
+    """
 
     model: str
     command: Command
     params: Mapping[str, Any]
     inputs: Mapping[str, Stage | Entry]
+    made_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    weights: Weights | None = None
 
     @property
     def name(self) -> str:
         """`tool.command`, with the parameters that set it apart from its siblings in the main job."""
-        variant = [str(self.params[key]) for key in sorted({key for v in self.command.variants for key in v})]
+        keys = {key for variant in self.command.variants for key in variant}
+        if self.params.get(PRECISION) != self.command.params.get(PRECISION):
+            keys.add(PRECISION)
+        variant = [str(self.params[key]) for key in sorted(keys)]
         return self.command.full_name + (f"[{','.join(variant)}]" if variant else "")
 
     @property
@@ -39,20 +54,43 @@ class Stage:
         """Yield the stages whose outputs it reads."""
         yield from dict.fromkeys(source for source in self.inputs.values() if isinstance(source, Stage))
 
+    def ancestors(self) -> set[Stage]:
+        """Return all stages that it needs, and those that they need."""
+        return {stage for need in self.needs() for stage in (need, *need.ancestors())}
+
 
 class Planner:
     """Builds the stages for one model; a stage that two targets need is planned once.
 
     `given` are files that the user supplies instead of what a stage would make; `settings` are parameters
-    that every stage takes which has them (`budget_s`, `threads`).
+    that every stage takes which has them (`budget_s`, `threads`); `asked_for` are optional inputs that are
+    to be made instead of left out. With `weights` that are not generated the import of their checkpoint
+    takes the place of the stage that generates one. A given file that is None is one that a run would bring
+    here first; such a plan is for looking at.
     """
 
-    def __init__(self, model: Model, given: Mapping[str, Entry], settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        given: Mapping[str, Entry | None],
+        settings: Mapping[str, Any],
+        *,
+        asked_for: Collection[str] = (),
+        weights: Weights | None = None,
+    ) -> None:
         self._model = model
         self.given = given
         self._settings = settings
+        self._asked_for = asked_for
+        self._weights = weights
         self._made: dict[str, Stage] = {}
         self.stages: list[Stage] = []
+
+    def maker(self, artifact: str) -> Command:
+        """Return the command that makes `artifact` for this model."""
+        replacement = toolbox.find(IMPORT)
+        trained = self._weights is not None and self._weights.source != GENERATED
+        return replacement if trained and artifact in replacement.outputs else toolbox.producer(artifact)
 
     def want(self, command: Command) -> Stage:
         """Plan `command` with its usual parameters, once."""
@@ -60,23 +98,40 @@ class Planner:
             self._made[command.full_name] = self.add(command)
         return self._made[command.full_name]
 
-    def add(self, command: Command, params: Mapping[str, Any] | None = None) -> Stage:
+    def add(
+        self,
+        command: Command,
+        params: Mapping[str, Any] | None = None,
+        sources: Mapping[str, Stage] | None = None,
+    ) -> Stage:
         """Plan `command` with `params`, after all that it needs.
+
+        `sources` are the stages to take an artifact from that several make.
 
         Raises:
             InvalidRequest: a parameter is unknown or missing, or nothing makes an input.
         """
+        given: dict[str, Stage | Entry | None] = {**self.given, **(sources or {})}
+        merged = self._parameters(command, params or {})
         inputs: dict[str, Stage | Entry] = {}
+        made_as: dict[str, str] = {}
         for artifact in command.inputs:
-            if artifact in self.given:
-                inputs[artifact] = self.given[artifact]
-            elif artifact not in command.optional:
-                inputs[artifact] = self.want(toolbox.producer(artifact))
+            name = toolbox.in_precision(artifact, str(merged.get(PRECISION)))
+            if artifact in given:
+                if source := given[artifact]:
+                    inputs[artifact] = source
+            elif name in given or toolbox.is_made(name):
+                inputs[artifact] = given.get(name) or self.want(self.maker(name))
+                made_as[artifact] = name
+            elif artifact not in command.optional or artifact in self._asked_for:
+                inputs[artifact] = self.want(self.maker(artifact))
         stage = Stage(
             model=self._model.name,
             command=command,
-            params=self._parameters(command, params or {}),
+            params=merged,
             inputs=inputs,
+            made_as=made_as,
+            weights=self._weights,
         )
         self.stages.append(stage)
         return stage
@@ -91,23 +146,29 @@ class Planner:
         if missing := [key for key, value in merged.items() if value is inspect.Parameter.empty]:
             message = f"{command.full_name} needs a value for {missing[0]!r}"
             raise InvalidRequest(message, hint=f"Give it: --set {missing[0]}=VALUE")
+        if PRECISION in merged:
+            gate.tolerance(merged[PRECISION])
         return merged
 
 
-def main_job(planner: Planner, backends: Iterable[str]) -> list[Stage]:
-    """Plan everything for one model: preparation, then each backend's measurements and what they need."""
+def main_job(planner: Planner, backends: Iterable[str], precisions: Sequence[str] = ()) -> list[Stage]:
+    """Plan everything for one model: preparation, then each backend's measurements and what they need.
+
+    Each variant of a measurement is planned in each of `precisions`, in the variant's own if there are none.
+    """
     prepare(planner)
+    wanted = [{PRECISION: precision} for precision in dict.fromkeys(precisions)] or [{}]
     for backend in backends:
         for command in toolbox.tools()[backend].commands.values():
             if command.measures:
-                for variant in command.variants:
-                    planner.add(command, variant)
+                for variant, precision in itertools.product(command.variants, wanted):
+                    planner.add(command, {**variant, **precision})
     return planner.stages
 
 
 def prepare(planner: Planner) -> list[Stage]:
     """Plan weights, inference graph, frozen graph and reference outputs for one model."""
-    for command in map(toolbox.find, PREPARE):
+    for command in map(planner.maker, PREPARE):
         if not command.outputs.keys() <= planner.given.keys():
             planner.want(command)
     return planner.stages

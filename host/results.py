@@ -16,7 +16,7 @@ from typing import Any
 from host import ROOT
 from host.engines import Engine
 from host.pipeline import Outcome, Pipeline
-from host.plan import Stage
+from host.plan import IMPORT, Stage
 from host.run import Run
 from host.version import VERSION
 from tools.stage import write_json
@@ -36,9 +36,13 @@ def about(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
         "argv": sys.argv,
         "engine": engine.name,
         "engine_reason": engine.why,
+        "builds": dict(engine.builds),
         "host": run.host,
         "project_version": VERSION,
         "models": list(dict.fromkeys(stage.model for stage in pipeline.outcomes)),
+        "weights": {
+            stage.model: _weights(stage, pipeline.outcomes) for stage in pipeline.outcomes if stage.weights
+        },
         "processes": pipeline.processes,
         "stages": [_stage(stage, outcome, run) for stage, outcome in pipeline.outcomes.items()],
     }
@@ -72,10 +76,33 @@ def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, fold
         "peak_rss_mb": metrics.get("peak_rss_mb") if ok else None,
         "correctness": _correctness(metrics),
         "energy": None,
+        "weights": _weights(stage, outcomes),
         "artifacts": _artifacts(stage, outcomes, folder),
         "versions": dict(result.versions) if result else {},
-        "metadata": metadata,
+        "metadata": {**metadata, **_reference(stage, outcomes), "made_by": _made_by(stage, outcomes)},
     }
+
+
+def _reference(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
+    """What the outputs were compared on: how many seeded inputs, how many pictures of the user's own."""
+    source = stage.inputs.get("reference")
+    made = outcomes[source].result if isinstance(source, Stage) else None
+    if made is None:
+        return {}
+    return {"reference_inputs": {key: made.metadata[f"n_{key}"] for key in ("seeded", "images")}}
+
+
+def _made_by(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
+    """What each stage that a measurement builds upon said of its work; and which files the user gave."""
+    found: dict[str, Any] = {}
+    for artifact, source in stage.inputs.items():
+        if not isinstance(source, Stage):
+            found[artifact] = {"given": "by the user"}
+            continue
+        found |= _made_by(source, outcomes)
+        if result := outcomes[source].result:
+            found[source.name] = {**result.metrics, **result.metadata}
+    return found
 
 
 def _latency(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -100,13 +127,26 @@ def _samples(outcome: Outcome, folder: Path) -> str | None:
     return os.path.relpath(outcome.folder / outcome.result.outputs["samples"], folder)
 
 
+def _weights(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any] | None:
+    """Where the weights come from and why, and what was found in a trained checkpoint."""
+    if stage.weights is None:
+        return None
+    imported = [
+        outcome.result.metadata
+        for other, outcome in outcomes.items()
+        if other.model == stage.model and other.command.full_name == IMPORT and outcome.result
+    ]
+    return {**stage.weights.record(), "imported": dict(imported[0]) if imported else None}
+
+
 def _artifacts(stage: Stage, outcomes: Mapping[Stage, Outcome], folder: Path) -> dict[str, str]:
     """The files that a measurement read, as far as they were made."""
     found = {}
     for artifact, source in stage.inputs.items():
         entry = outcomes[source].entry if isinstance(source, Stage) else source
         if entry:
-            found[artifact] = os.path.relpath(entry.path(artifact), folder)
+            path = entry.path(stage.made_as.get(artifact, artifact))
+            found[artifact] = os.path.relpath(path, folder)
     return found
 
 

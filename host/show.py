@@ -62,7 +62,7 @@ def outcomes(
         _results(records)
     else:
         _findings(known)
-    for line in _reasons(known):
+    for line in (*weight_lines(document["run"]["weights"]), *reasons(known), *warnings(known)):
         print(line)
     report = folder / "report.html"
     print(f"\nrun: {folder}" + (f"\nreport: {report}" if report.exists() else ""))
@@ -76,7 +76,6 @@ def _results(records: Sequence[Mapping[str, Any]]) -> None:
 
 def _row(record: Mapping[str, Any]) -> list[str | Text]:
     latency = record["latency_ms"] or {}
-    correctness = record["correctness"]
     backend, runtime = record["backend"], record["runtime"]
     status = record["status"] + (" (simulated)" if record["simulated"] else "")
     return [
@@ -88,9 +87,16 @@ def _row(record: Mapping[str, Any]) -> list[str | Text]:
         _number(record["throughput_per_s"]),
         _number(record["load_ms"]),
         _number(record["peak_rss_mb"]),
-        f"cos {correctness['cosine']:.6f}, top-1 {correctness['top1_match']:.0%}" if correctness else "-",
+        _correctness(record["correctness"]),
         Text(status, style=STYLES.get(record["status"], "red")),
     ]
+
+
+def _correctness(found: Mapping[str, float | None] | None) -> str:
+    if not found or found["cosine"] is None:
+        return "-"
+    top1 = found["top1_match"]
+    return f"cos {found['cosine']:.6f}" + (f", top-1 {top1:.0%}" if top1 is not None else "")
 
 
 def _number(value: float | None) -> str:
@@ -113,7 +119,17 @@ def _findings(known: Mapping[Stage, Outcome]) -> None:
             print(f"files: {outcome.folder}")
 
 
-def _reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
+def weight_lines(weights: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    """Yield which weights were taken and why, models with the same ones and the same reason together."""
+    models: dict[str, list[str]] = {}
+    for model, these in weights.items():
+        text = f"{these['source']} weights ({these['name']}), because: {these['reason']}."
+        models.setdefault(f"{text} {these['hint'] or ''}".strip(), []).append(model)
+    for text, names in models.items():
+        yield f"\n{', '.join(names)}: {text}"
+
+
+def reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
     """Yield why each stage was not done and what to do, models with the same reason together."""
     models: dict[str, list[str]] = {}
     for stage, outcome in known.items():
@@ -124,16 +140,28 @@ def _reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
         yield f"\n{', '.join(names)} {text}"
 
 
+def warnings(known: Mapping[Stage, Outcome]) -> Iterable[str]:
+    """Yield what the stages that are no measurements warn of; a measurement's warnings are in its record."""
+    for stage, outcome in known.items():
+        if outcome.result and not stage.command.measures:
+            for text in outcome.result.metadata.get("warnings", ()):
+                yield f"\n{stage.model} {stage.name}: warning: {text}"
+
+
 def plan(stages: Sequence[Stage], known: Mapping[Stage, Outcome], engine: Engine, *, as_json: bool) -> None:
     """Show what would run and why."""
     rows = [(stage.model, stage.name, *_forecast(stage, known.get(stage))) for stage in stages]
+    weights = {stage.model: stage.weights.record() for stage in stages if stage.weights}
     if as_json:
         keys = ("model", "stage", "action", "why")
         listed = [dict(zip(keys, row, strict=True)) for row in rows]
-        print_json({"engine": engine.name, "engine_reason": engine.why, "stages": listed})
+        about = {"engine": engine.name, "engine_reason": engine.why, "weights": weights}
+        print_json({**about, "stages": listed})
         return
     print(f"engine {engine.name}: {engine.why}")
     table(("model", "stage", "action", "why"), rows)
+    for line in weight_lines(weights):
+        print(line)
 
 
 def _forecast(stage: Stage, outcome: Outcome | None) -> tuple[str, str]:

@@ -37,10 +37,14 @@ class Entry:
 
 
 class Store:
-    """Finished stages below `work/store`, and the view of them for people in `work/models`."""
+    """Finished stages below `work/store`, and the view of them for people in `work/models`.
 
-    def __init__(self, work: Path) -> None:
+    Without `writes` the user's own files are looked at and not taken in, which is enough to plan.
+    """
+
+    def __init__(self, work: Path, *, writes: bool = True) -> None:
         self.work = work
+        self._writes = writes
         self._store = work / "store"
         self._models = work / "models"
         try:
@@ -137,10 +141,13 @@ class Store:
         key = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
         if entry := self.find(key):
             return entry
+        result = Result(outputs={artifact: path.name for artifact, path in files.items()})
+        if not self._writes:
+            return Entry(folder=self._store / key, result=result, sha256=hashes)
         part = self.part(key)
         for path in files.values():
             shutil.copyfile(path, part / path.name)
-        Result(outputs={artifact: path.name for artifact, path in files.items()}).write(part)
+        result.write(part)
         return self.commit(key)
 
     def show(self, model: str, entry: Entry) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 from host.engines.venv import VenvEngine, environment
 from host.session import Session
 from host.toolbox import tools
+from tests.project import NOWHERE
 from tools.stage import Request, Result
+
+os.environ["MOBILE_ACCELERATOR_MIRROR"] = NOWHERE
 
 RunStage = Callable[..., tuple[Path, Result]]
 
@@ -40,9 +44,11 @@ def tool_python() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def run_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunStage]:
-    """Run a stage through the contract in the tool's own environment; one process per tool for all tests."""
+    """Run a stage through the contract in the tool's own environment; one process per tool for all tests.
+
+    `service` names another build of the tool than its usual one.
+    """
     work = tmp_path_factory.mktemp("work")
-    engine = VenvEngine(why="tests")
     sessions: dict[str, Session] = {}
     count = 0
 
@@ -53,6 +59,7 @@ def run_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunStage]:
         inputs: Mapping[str, Path] | None = None,
         params: Mapping[str, Any] | None = None,
         model: str = "m",
+        service: str = "",
     ) -> tuple[Path, Result]:
         nonlocal count
         count += 1
@@ -66,10 +73,12 @@ def run_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunStage]:
             outputs={key: name.replace("{model}", model) for key, name in declared.outputs.items()},
             params=dict(params or {}),
         ).write(folder)
-        if tool not in sessions or not sessions[tool].alive:
-            sessions[tool] = Session(engine.start(tool, work, note), work)
+        service = service or tool
+        if service not in sessions or not sessions[service].alive:
+            engine = VenvEngine(why="tests", builds={tool: service})
+            sessions[service] = Session(engine.start(tool, work, note), work)
         with (folder / "log.txt").open("w") as log:
-            result = sessions[tool].run(folder, log=log, on_progress=lambda *_: None, limit_s=300)
+            result = sessions[service].run(folder, log=log, on_progress=lambda *_: None, limit_s=300)
         result.raise_error()
         return folder, result
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from host import ROOT
+from host import ROOT, catalog
 from host.compose import Build, Service, interpolate, load
-from host.toolbox import tools
+from host.toolbox import builds
 from host.version import VERSION
 from tools.stage import InvalidRequest
 
@@ -25,6 +25,7 @@ ENVIRONMENTS = {
     "defaults": {},
     "everything set": {
         "MOBILE_ACCELERATOR_BASE": "debian:trixie-slim",
+        "MOBILE_ACCELERATOR_BASE37": "mine:python3.7",
         "MOBILE_ACCELERATOR_VERSION": "9.9",
         "MOBILE_ACCELERATOR_UID": "4",
         "MOBILE_ACCELERATOR_GID": "5",
@@ -124,12 +125,14 @@ def test_every_setting_reaches_the_container(tmp_path: Path) -> None:
     path.write_text(
         MINIMAL
         % """, user: "7:8", read_only: true, init: true, working_dir: /work, mem_limit: 512M, pids_limit: 9,
+        profiles: [some],
         cap_drop: [ALL], security_opt: ["no-new-privileges:true"], tmpfs: [/run, "/tmp:size=1g"],
         volumes: ["./w:/work:rw", "/dev/bus/usb:/dev/bus/usb:rw"], devices: ["/dev/dri:/dev/dri:rwm"],
         device_cgroup_rules: ["c 189:* rmw"], group_add: ["44"], environment: {A: "1"}"""
     )
     service = load(path, {})["toy"]
     assert service.image == "toy"
+    assert service.profiles == ("some",)
     assert service.container_options() == {
         "network_mode": "none",
         "user": "7:8",
@@ -157,17 +160,31 @@ def test_what_is_not_set_is_left_to_docker(tmp_path: Path) -> None:
 
 def test_every_tool_has_a_service_that_gives_it_nothing() -> None:
     services = load(COMPOSE_FILE, {})
-    assert services.keys() == tools().keys()
+    assert services.keys() == builds().keys()
     for name, service in services.items():
         assert service.image == f"mobile-accelerator/{name}:{VERSION}"
         assert service.build is not None
-        assert service.build.args["TOOL"] == name
+        build = builds()[name]
+        assert service.build.args["TOOL"] == build.tool
+        assert service.build.args.get("LOCK", "requirements.txt") == build.lock.name
+        assert service.build.args.get("PYTHON", "3.11") == build.python
+        assert build.lock.is_file()
         assert (service.build.context / service.build.dockerfile).is_file()
         assert service.user == "1000:1000"
         assert (service.read_only, service.network_mode, service.cap_drop) == (True, "none", ("ALL",))
         assert service.security_opt == ("no-new-privileges=true",)
         assert service.mem_limit_bytes
         assert service.pids_limit
+
+
+def test_another_build_of_a_tool_is_there_only_by_its_name() -> None:
+    chosen = [service.name for service in catalog.chosen([])]
+    assert "tf1" in chosen
+    assert "tf1-legacy" not in chosen
+    assert [service.name for service in catalog.chosen(["tf1-legacy"])] == ["tf1-legacy"]
+    with pytest.raises(InvalidRequest, match="no tool 'tf1-lgacy'") as caught:
+        catalog.chosen(["tf1-lgacy"])
+    assert "Did you mean tf1-legacy" in caught.value.hint
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS.keys())
@@ -179,7 +196,8 @@ def test_compose_reads_the_same(environment: Mapping[str, str]) -> None:
 def _compose_config(environment: Mapping[str, str]) -> dict[str, Any]:
     """The services as Compose reads them, with each build's secrets as {name: file}."""
     needed = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_CONFIG") if key in os.environ}
-    argv = ["docker", "compose", "--file", str(COMPOSE_FILE), "config", "--format", "json"]
+    argv = ["docker", "compose", "--file", str(COMPOSE_FILE), "--profile", "legacy"]
+    argv += ["config", "--format", "json"]
     try:
         subprocess.run([*argv[:2], "version"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tools import gate
-from tools.benchmark import Session, Target, _check_last, run, to_layout
+from tools.benchmark import Session, Target, _check_last, feed, run, to_layout
 from tools.stage import InvalidRequest, StageError, WrongOutput
 
 Array = np.ndarray[Any, Any]
@@ -160,14 +160,14 @@ class Runtime:
     """A stand-in for a runtime, right until `fault` is put on what it does from inference `at` on."""
 
     def __init__(self, weights: Array, at: int, fault: Callable[[Runtime], None]) -> None:
-        self.input_shape = (1, 3, 4, 4)
+        self.input_shapes = {"input": (1, 3, 4, 4)}
         self.own_ns = None
         self.metadata: dict[str, Any] = {"threads": 1}
         self._weights, self._at, self._fault = weights, at, fault
         self._count = 0
 
-    def feed(self, batch: Array) -> None:
-        self.batch = batch
+    def feed(self, batches: Mapping[str, Array]) -> None:
+        (self.batch,) = batches.values()
 
     def infer(self) -> None:
         self._count += 1
@@ -184,7 +184,7 @@ def benchmark(folder: Path, at: int, fault: Callable[[Runtime], None], **changes
     inputs = RANDOM.normal(size=(8, 4, 4, 3)).astype("f")
     weights = RANDOM.normal(size=(48, 10)).astype("f")
     outputs = np.moveaxis(inputs, -1, 1).reshape(8, -1) @ weights
-    np.savez(folder / "r.npz", inputs=inputs, outputs=outputs)
+    np.savez(folder / "r.npz", outputs=outputs, **{"inputs/image": inputs})
     target = Target(
         **{"runtime": "r", "device": "D", "precision": "fp32", "threads": 0, "budget_s": 0.1, **changes}
     )
@@ -281,6 +281,34 @@ def test_reference_that_is_cut_off(tmp_path: Path) -> None:
             tmp_path / "r.npz",
             tmp_path,
         )
+
+
+class TwoInputs:
+    """A session that takes two inputs by name."""
+
+    def __init__(self) -> None:
+        self.input_shapes = {"ids": (1, 4), "mask": (1, 4)}
+
+    def feed(self, batches: Mapping[str, Array]) -> None:
+        self.fed = batches
+
+
+def test_several_inputs_go_by_their_names() -> None:
+    session = TwoInputs()
+    inputs = {"mask": np.ones((2, 4), "i4"), "ids": np.arange(8, dtype="i4").reshape(2, 4)}
+    feed(session, inputs, 1)  # type: ignore[arg-type]
+    assert session.fed["ids"].tolist() == [[4, 5, 6, 7]]
+    assert session.fed["mask"].tolist() == [[1, 1, 1, 1]]
+    with pytest.raises(InvalidRequest, match="takes ids, mask, the reference has image"):
+        feed(session, {"image": inputs["ids"]}, 0)  # type: ignore[arg-type]
+
+
+def test_an_output_of_several_axes_has_no_classes() -> None:
+    features = RANDOM.normal(size=(8, 6, 16))
+    metrics = gate.check(features, features, "fp32")
+    assert metrics["correctness_top1_match"] is metrics["correctness_top5_overlap"] is None
+    with pytest.raises(WrongOutput, match="differs from the reference"):
+        gate.check(features[:, ::-1], features, "fp32")
 
 
 def test_layouts() -> None:

@@ -1,45 +1,54 @@
-"""What the benchmarks of all runtimes share: load, first inference, gate, timing, and the check after it.
+"""What all runtimes share: load, first inference, gate, timing, and the check after it; or inference alone.
 
-A runtime supplies a `Session`; `run` does the rest and makes the result that the host expects.
+A runtime supplies a `Session`; `run` and `write_answers` do the rest and make the result for the host.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import platform
 import re
 import time
-import zipfile
-import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
-from tools import gate, measure
+from tools import arrays, gate, measure
 from tools.stage import InvalidRequest, Result, StageError, WrongOutput, progress
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from tools.arrays import Inputs
 
 
 class Session(Protocol):
     """A network that a runtime has loaded, at batch 1.
 
     Attributes:
-        input_shape: of the network, e.g. (1, 3, 224, 224); an axis of no fixed length is not an int.
+        input_shapes: of the network's inputs by name, e.g. {"input": (1, 3, 224, 224)}; an axis of no fixed
+            length is not an int.
         infer: one inference on the input that `feed` set; the call that is timed, so nothing else is in it.
         metadata: what is known only now: `device_name`, `threads` really used, delegates.
     """
 
-    input_shape: tuple[Any, ...]
+    input_shapes: Mapping[str, tuple[Any, ...]]
     infer: Callable[[], object]
     metadata: dict[str, Any]
 
-    def feed(self, batch: np.ndarray) -> None:
-        """Set the input: float32 in `input_shape`."""
+    def feed(self, batches: Mapping[str, np.ndarray]) -> None:
+        """Set the inputs, of the names and shapes of `input_shapes`."""
 
     def output(self) -> np.ndarray:
         """Return a copy of the last inference's output, which starts with the batch axis."""
+
+    def operations(self) -> Mapping[str, int]:
+        """Count what the runtime executes by the type that it computes in, as it names types: {"int8": 26}.
+
+        Left out is what only turns one type into another, or changes a layout.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +57,19 @@ class Target:
 
     Attributes:
         threads: CPU threads of the runtime; 0 = all CPUs that this process may use.
-        budget_s: time for warm-up and rounds.
+        budget_s: time for warm-up and rounds; unused without a measurement.
     """
 
     runtime: str
     device: str
     precision: str
     threads: int
-    budget_s: float
+    budget_s: float = 10.0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells its records from those of other targets."""
+        return {"runtime": self.runtime, "device": self.device, "precision": self.precision}
 
     @property
     def cpu_threads(self) -> int:
@@ -80,38 +94,59 @@ def run(load: Callable[[], Session], target: Target, reference: Path, samples: P
         WrongOutput: the gate failed, before the timing or after it; nothing is written.
         InvalidRequest: a file or a parameter is not what it should be.
     """
-    identity = {key: getattr(target, key) for key in ("runtime", "device", "precision")}
+    with _said_of(target):
+        return _run(load, target, reference, samples)
+
+
+def write_answers(load: Callable[[], Session], target: Target, images: Path, answers: Path) -> Result:
+    """Load the network and write its `answers` to all inputs of the file `images`, unchecked.
+
+    Raises:
+        InvalidRequest: a file or a parameter is not what it should be.
+    """
+    import numpy as np
+
+    with _said_of(target):
+        inputs = arrays.read_inputs(images)
+        progress(0.0, f"loading on {target.device}")
+        session = load()
+        outputs = infer_all(session, inputs, "image")
+        np.savez(answers, outputs=outputs)
+    return Result(metrics={"n_inputs": len(outputs)}, metadata={**target.identity, **session.metadata})
+
+
+@contextlib.contextmanager
+def _said_of(target: Target) -> Iterator[None]:
+    """Check the target, and name it in every error."""
     try:
         target.check()
-        return _run(load, target, reference, samples, identity)
+        yield
     except StageError as error:
-        error.metadata = {**identity, **error.metadata}
+        error.metadata = {**target.identity, **error.metadata}
         raise
 
 
-def _run(
-    load: Callable[[], Session], target: Target, reference: Path, samples: Path, identity: dict[str, Any]
-) -> Result:
+def _run(load: Callable[[], Session], target: Target, reference: Path, samples: Path) -> Result:
     inputs, expected = read_reference(reference)
     progress(0.0, f"loading on {target.device}")
     session, load_ms = _timed_ms(load)
-    session.feed(to_layout(inputs[:1], session.input_shape))
+    feed(session, inputs, 0)
     _, first_inference_ms = _timed_ms(session.infer)
 
-    progress(0.1, f"checking {len(inputs)} outputs")
+    progress(0.1, f"checking {len(expected)} outputs")
     limits = gate.limits(expected, target.precision)
-    metadata = {**identity, **session.metadata, "tolerance": limits}
-    answers = _infer_all(session, inputs)
+    metadata = {**target.identity, **session.metadata, "tolerance": limits}
+    answers = infer_all(session, inputs)
     try:
         correctness = gate.check(answers, expected, target.precision)
         progress(0.2, f"measuring for {target.budget_s:g} s at most")
-        session.feed(to_layout(inputs[:1], session.input_shape))
+        feed(session, inputs, 0)
         before = measure.conditions()
         measurement = measure.measure(session.infer, budget_s=target.budget_s)
         after = measure.conditions()
         _check_last(session.output(), answers, expected, target.precision)
     except WrongOutput as error:
-        error.metadata = {**metadata, **error.metadata}
+        error.metadata = {**metadata, **_computed_in(session, target.precision), **error.metadata}
         raise
 
     measure.write_samples(measurement, samples)
@@ -123,7 +158,21 @@ def _run(
         **correctness,
         **measurement.metrics(),
     }
-    return Result(metrics=metrics, metadata={**metadata, **measurement.metadata(), **conditions})
+    computed_in = _computed_in(session, target.precision)  # may load the network once more: memory is read
+    return Result(
+        metrics=metrics, metadata={**metadata, **computed_in, **measurement.metadata(), **conditions}
+    )
+
+
+def _computed_in(session: Session, precision: str) -> dict[str, Any]:
+    """Say what the runtime really computes in, and warn if that is nowhere what the precision is called."""
+    found = dict(session.operations())
+    bits = re.sub(r"\D", "", precision)
+    if not found or any(bits in kind for kind in found):
+        return {"operations": found}
+    counts = ", ".join(f"{count} in {kind}" for kind, count in found.items())
+    text = f"The precision is {precision}, but nothing is computed in {bits} bits here: {counts}."
+    return {"operations": found, "warnings": [text]}
 
 
 def _timed_ms(call: Callable[[], Any]) -> tuple[Any, float]:
@@ -132,15 +181,45 @@ def _timed_ms(call: Callable[[], Any]) -> tuple[Any, float]:
     return value, (time.perf_counter_ns() - start) / 1e6
 
 
-def _infer_all(session: Session, inputs: np.ndarray) -> np.ndarray:
+def infer_all(session: Session, inputs: Inputs, source: str = "reference") -> np.ndarray:
+    """Return the network's outputs [n, ...] for all inputs, one inference each; `source` as in `fit`."""
     import numpy as np
 
     answers = []
-    for index in range(len(inputs)):
-        session.feed(to_layout(inputs[index : index + 1], session.input_shape))
+    for index in range(len(next(iter(inputs.values())))):
+        feed(session, inputs, index, source)
         session.infer()
         answers.append(session.output())
     return np.concatenate(answers)
+
+
+def feed(session: Session, inputs: Inputs, index: int, source: str = "reference") -> None:
+    """Set the session's inputs to the `index`-th of `inputs`.
+
+    Raises:
+        InvalidRequest: the network has other inputs.
+    """
+    session.feed(fit(inputs, session.input_shapes, index, source))
+
+
+def fit(
+    inputs: Inputs, wanted: Mapping[str, tuple[Any, ...]], index: int, source: str = "reference"
+) -> dict[str, np.ndarray]:
+    """Return the `index`-th of `inputs` by the names and in the layouts that a network wants.
+
+    A network of one input takes it by whatever name, which in a file of the user's own may be another.
+    `source` is what the inputs are of, for the error.
+
+    Raises:
+        InvalidRequest: the network has other inputs.
+    """
+    batches = {name: values[index : index + 1] for name, values in inputs.items()}
+    if len(wanted) == len(batches) == 1:
+        batches = dict(zip(wanted, batches.values()))
+    if batches.keys() != wanted.keys():
+        message = f"the network takes {', '.join(wanted)}, the {source} has {', '.join(batches)}"
+        raise InvalidRequest(message, hint=f"Network and {source} belong to different models.")
+    return {name: to_layout(batches[name], shape, source) for name, shape in wanted.items()}
 
 
 def _check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, precision: str) -> None:
@@ -162,31 +241,27 @@ def _check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, pre
         raise WrongOutput(message, hint="The runtime returns outputs of earlier inferences.")
 
 
-def read_reference(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the reference's inputs [n, H, W, C] and outputs [n, ...], both float32.
+def read_reference(path: Path) -> tuple[Inputs, np.ndarray]:
+    """Return the reference's inputs by name, each [n, ...], and outputs [n, ...] float32.
 
     Raises:
         InvalidRequest: it is not such a file.
     """
     import numpy as np
 
-    try:
-        with path.open("rb") as file, np.load(file) as data:
-            inputs, outputs = data["inputs"], data["outputs"]
-    except (
-        *(OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error),
-        *(TypeError, AttributeError),  # an array alone, which is no context manager
-    ) as error:
-        message = f"{path.name} is not a reference of inputs and outputs, or it is cut off: {error}"
-        raise InvalidRequest(message, hint="Make it again with tf1.reference.") from error
-    if len(inputs) == 0 or len(inputs) != len(outputs):
-        message = f"{path.name} holds {len(inputs)} inputs and {len(outputs)} outputs"
-        raise InvalidRequest(message, hint="Make it again with tf1.reference.")
-    return inputs.astype(np.float32), outputs.astype(np.float32)
+    hint = "Make it again with tf1.reference."
+    found = arrays.read(path, "a reference of inputs and outputs", hint)
+    inputs, outputs = arrays.inputs_of(found), found.get("outputs")
+    lengths = {array.shape[:1] for array in (*inputs.values(), outputs) if array is not None}
+    if outputs is None or not inputs or len(lengths) != 1 or lengths & {(), (0,)}:
+        counts = ", ".join(f"{name} {list(array.shape)}" for name, array in found.items())
+        message = f"{path.name} does not hold as many inputs as outputs: {counts or 'nothing'}"
+        raise InvalidRequest(message, hint=hint)
+    return inputs, outputs.astype(np.float32)
 
 
-def to_layout(batch: np.ndarray, shape: tuple[Any, ...]) -> np.ndarray:
-    """Return an NHWC batch as the network's input shape wants it: as it is, or as NCHW.
+def to_layout(batch: np.ndarray, shape: tuple[Any, ...], source: str = "reference") -> np.ndarray:
+    """Return a batch as the network's input shape wants it: as it is, or NCHW instead of NHWC.
 
     Raises:
         InvalidRequest: it fits neither.
@@ -197,8 +272,8 @@ def to_layout(batch: np.ndarray, shape: tuple[Any, ...]) -> np.ndarray:
         fits = [not isinstance(want, int) or want == have for want, have in zip(shape, candidate.shape)]
         if len(shape) == candidate.ndim and all(fits):
             return np.ascontiguousarray(candidate)
-    message = f"the network takes {list(shape)}, the reference inputs are {list(batch.shape)}"
-    raise InvalidRequest(message, hint="Network and reference belong to different models.")
+    message = f"the network takes {list(shape)}, the {source} inputs are {list(batch.shape)}"
+    raise InvalidRequest(message, hint=f"Network and {source} belong to different models.")
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -8,7 +8,7 @@ import json
 import sys
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Callable, Optional
+from typing import Any, Callable, List, Optional
 
 import typer
 
@@ -36,7 +36,7 @@ def build(tool: Tool) -> typer.Typer:
         app.command(command.name, no_args_is_help=bool(command.inputs))(_as_typer(command, tool))
 
     @app.command()
-    def batch(folders: list[Path]) -> None:
+    def batch(folders: List[Path]) -> None:
         """Run stage folders (each with a request.json), all in this process."""
         raise typer.Exit(tool.batch(str(folder) for folder in folders))
 
@@ -71,18 +71,14 @@ def _as_typer(command: Command, tool: Tool) -> Callable[..., None]:
 
 
 def _option(field: inspect.Parameter, kind: Any, command: Command) -> inspect.Parameter:
-    default = field.default
+    default = ... if field.default is field.empty else field.default
     if field.name in command.inputs:
-        option = typer.Option(help=f"The file `{field.name}`, read.", exists=True, dir_okay=False)
         kind = Optional[Path] if field.name in command.optional else Path
+        option = typer.Option(default, help=f"The file `{field.name}`, read.", exists=True, dir_okay=False)
     elif field.name in command.outputs:
-        option = typer.Option(help=f"The file `{field.name}`, written.")
-        default = Path(str(default).replace("{model}", "model"))
+        kind = Path
+        made = Path(str(default).replace("{model}", "model"))
+        option = typer.Option(made, help=f"The file `{field.name}`, written.")
     else:
-        option = typer.Option()
-    return inspect.Parameter(
-        field.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[kind, option],
-    )
+        option = typer.Option(default)
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)

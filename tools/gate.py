@@ -11,6 +11,7 @@ and why it is not the plain difference:
   answers the one before, has a small error. So the outputs less their mean over the inputs (the response)
   must correlate with the reference's, wherever the reference varies more than the precision's noise.
 - A class that the reference rates equal to its first, but for that noise, is as right as the first.
+- An output of several axes (a vector for each token) has no classes: what is said of classes is None then.
 """
 
 from __future__ import annotations
@@ -107,11 +108,12 @@ def check(outputs: np.ndarray, reference_outputs: np.ndarray, precision: str) ->
         message = f"{1 - np.isfinite(found).mean():.1%} of the output values are not finite numbers"
         raise _wrong(message, unknown)
 
+    classes = np.squeeze(reference_outputs[0]).ndim <= 1
     metrics = {
         "correctness_cosine": float(_cosine(found, expected).min()),
         "correctness_max_abs": float(np.abs(found - expected).max()),
-        "correctness_top1_match": float(_top_overlap(found, expected, 1, limit.noise).mean()),
-        "correctness_top5_overlap": float(_top_overlap(found, expected, 5, limit.noise).mean()),
+        "correctness_top1_match": _top_overlap(found, expected, 1, limit.noise) if classes else None,
+        "correctness_top5_overlap": _top_overlap(found, expected, 5, limit.noise) if classes else None,
         "correctness_n_inputs": len(expected),
     }
     problem = _problem(found, expected, metrics, limit)
@@ -139,7 +141,7 @@ def _problem(found: np.ndarray, expected: np.ndarray, metrics: dict[str, Any], l
     if follows < RESPONSE:
         return f"the output does not follow the input: correlation with the reference {follows:.2f}"
     match = metrics["correctness_top1_match"]
-    if match < limit.top1_match:
+    if match is not None and match < limit.top1_match:
         return f"the first class is the reference's on {match:.0%} of the inputs only"
     return ""
 
@@ -179,17 +181,18 @@ def _cosine(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
     products = (found * expected).sum(axis=1)
     same = (found == expected).all(axis=1)
-    return np.where(norms > 0, products / np.where(norms > 0, norms, 1), same)
+    cosine: np.ndarray = np.where(norms > 0, products / np.where(norms > 0, norms, 1), same)
+    return cosine
 
 
-def _top_overlap(found: np.ndarray, expected: np.ndarray, count: int, noise: float) -> np.ndarray:
-    """Part of each row's `count` first classes that are the reference's too, or tie with them."""
+def _top_overlap(found: np.ndarray, expected: np.ndarray, count: int, noise: float) -> float:
+    """Part of the rows' `count` first classes that are the reference's too, or tie with them."""
     import numpy as np
 
     count = min(count, expected.shape[1])
     first = np.argsort(-found, axis=1, kind="stable")[:, :count]
     last_in = np.sort(expected, axis=1)[:, -count] - 2 * noise * _spread(expected)
-    return (np.take_along_axis(expected, first, axis=1) >= last_in[:, None]).mean(axis=1)
+    return float((np.take_along_axis(expected, first, axis=1) >= last_in[:, None]).mean())
 
 
 def _wrong(message: str, metrics: dict[str, Any]) -> WrongOutput:

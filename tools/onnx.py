@@ -1,14 +1,17 @@
-"""ONNX Runtime: benchmark on the CPU, and what a graph is made of."""
+"""ONNX Runtime: benchmark on the CPU, other precisions, and what a graph is made of."""
 
 from __future__ import annotations
 
 import collections
 import functools
+import json
 import math
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
-from tools.benchmark import Target, cpu_name, run
+from tools.benchmark import Target, cpu_name, run, write_answers
 from tools.stage import (
     Input,
     InvalidRequest,
@@ -18,6 +21,7 @@ from tools.stage import (
     Tool,
     Unsupported,
     first_line,
+    progress,
     write_json,
 )
 
@@ -27,15 +31,26 @@ if TYPE_CHECKING:
 tool = Tool("onnx", packages=("onnxruntime", "onnx", "numpy"))
 
 PROVIDER = "CPUExecutionProvider"
+# What only turns one type into another, or changes a layout.
+RETYPING = (
+    "Cast",
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "ReorderInput",
+    "ReorderOutput",
+)
+# A quantised softmax has steps of 1/256, too coarse for a thousand classes; see tools/tf1/convert.py.
+FLOATING = ("Softmax",)
 
 
 class OnnxSession:
-    """An `InferenceSession` whose input and output are bound to memory once."""
+    """An `InferenceSession` whose inputs and output are bound to memory once."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        import numpy as np
         import onnxruntime as ort
 
+        self._path = path
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -43,12 +58,12 @@ class OnnxSession:
         if session.get_providers() != [PROVIDER]:
             message = f"ONNX Runtime took {', '.join(session.get_providers())} instead of {PROVIDER}"
             raise StageError(message, hint="A fallback is not measured.")
-        (wanted,), (given,) = session.get_inputs(), session.get_outputs()
-        self.input_shape = tuple(wanted.shape)
-        shape = [length if isinstance(length, int) else 1 for length in wanted.shape]
-        self._input = np.zeros(shape, np.float32)
+        (given,) = session.get_outputs()
+        self.input_shapes = {wanted.name: tuple(wanted.shape) for wanted in session.get_inputs()}
+        self._inputs = {wanted.name: _buffer(wanted) for wanted in session.get_inputs()}
         self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input(wanted.name, ort.OrtValue.ortvalue_from_numpy(self._input))
+        for name, buffer in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(buffer))
         self._binding.bind_output(given.name, "cpu")
         self.infer = functools.partial(session.run_with_iobinding, self._binding)  # 3 us less than `run`
         self.metadata: dict[str, Any] = {
@@ -57,13 +72,32 @@ class OnnxSession:
             "providers": session.get_providers(),
         }
 
-    def feed(self, batch: np.ndarray) -> None:
-        """Set the input, which the binding shares."""
-        self._input[...] = batch
+    def feed(self, batches: Mapping[str, np.ndarray]) -> None:
+        """Set the inputs, which the binding shares."""
+        for name, batch in batches.items():
+            self._inputs[name][...] = batch
 
     def output(self) -> np.ndarray:
         """Return a copy of the output."""
         return self._binding.copy_outputs_to_cpu()[0].copy()
+
+    def operations(self) -> Mapping[str, int]:
+        """Count the kernels by the type of their first input, as the profile of one inference has them."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.enable_profiling = True
+        with tempfile.TemporaryDirectory() as folder:
+            options.profile_file_prefix = str(Path(folder, "profile"))
+            session = _load(self._path, options)
+            session.run(None, self._inputs)
+            events = json.loads(Path(session.end_profiling()).read_text())
+        kernels = [event["args"] for event in events if event["name"].endswith("_kernel_time")]
+        return collections.Counter(
+            _numpy_type(next(iter(kernel["input_type_shape"][0])))
+            for kernel in kernels
+            if kernel["op_name"] not in RETYPING and kernel["input_type_shape"]
+        )
 
 
 @tool.command(measures=True)
@@ -79,24 +113,81 @@ def benchmark(
     """Check the network against the reference, then measure its single-stream latency at batch 1."""
     import onnxruntime  # noqa: F401 - so that load_ms is the network's alone
 
-    if device != "CPU":
-        message = f"ONNX Runtime has no device {device!r} here"
-        raise InvalidRequest(message, hint="Its package of this tool runs on CPU only.")
     target = Target("onnxruntime", device, precision, threads, budget_s)
-    return run(lambda: OnnxSession(onnx, target.cpu_threads), target, reference, samples)
+    return run(_loader(onnx, target), target, reference, samples)
+
+
+@tool.command()
+def infer(
+    onnx: Input,
+    images: Input,
+    answers: Output = "{model}.onnx-answers.npz",
+    device: str = "CPU",
+    threads: int = 0,
+    precision: str = "fp32",
+) -> Result:
+    """Run the network on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
+    target = Target("onnxruntime", device, precision, threads)
+    return write_answers(_loader(onnx, target), target, images, answers)
+
+
+@tool.command()
+def to_fp16(onnx: Input, onnx_fp16: Output = "{model}.fp16.onnx") -> Result:
+    """Convert weights and arithmetic to float16; inputs and output stay float32."""
+    from onnx import save
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    save(convert_float_to_float16(_read(onnx), keep_io_types=True), onnx_fp16)
+    return _made(onnx_fp16, "fp16")
+
+
+@tool.command()
+def quantize_dynamic(onnx: Input, onnx_int8_dynamic: Output = "{model}.int8-dynamic.onnx") -> Result:
+    """Quantise weights to 8 bits; activations are quantised while it runs."""
+    from onnxruntime import quantization
+
+    _read(onnx)
+    with tempfile.TemporaryDirectory() as folder:
+        # uint8, because ConvInteger of int8 weights takes twice as long on x86
+        quantization.quantize_dynamic(
+            _prepared(onnx, folder),
+            onnx_int8_dynamic,
+            per_channel=True,
+            weight_type=quantization.QuantType.QUInt8,
+        )
+    return _made(onnx_int8_dynamic, "int8-dynamic")
+
+
+@tool.command()
+def quantize(onnx: Input, calibration: Input, onnx_int8: Output = "{model}.int8.onnx") -> Result:
+    """Quantise weights (int8) and activations (uint8); inputs, output and softmax stay float32."""
+    from onnxruntime import quantization
+
+    from tools.calibration import read
+
+    model = _read(onnx)
+    batches = read(calibration, _input_shapes(model))
+    progress(0.1, f"running {len(batches)} representative inputs")
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = _prepared(onnx, folder)
+        quantization.quantize_static(
+            prepared,
+            onnx_int8,
+            _reader(batches),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            # uint8 by int8 is what its CPU kernels have; of int8 by int8 most convolutions stay in float32
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=[node.name for node in _read(prepared).graph.node if node.op_type in FLOATING],
+        )
+    return _made(onnx_int8, "int8")
 
 
 @tool.command()
 def info(onnx: Input, table: Output = "{model}.nodes.json") -> Result:
     """List the graph's nodes; count its operators and parameters."""
-    from google.protobuf.message import DecodeError
-    from onnx import checker, load
-
-    try:
-        model = load(onnx)
-        checker.check_model(model)
-    except (DecodeError, checker.ValidationError) as error:
-        raise _not_onnx(onnx, error) from error
+    model = _read(onnx)
     nodes = [
         {"name": node.name, "operator": node.op_type, "inputs": [*node.input], "outputs": [*node.output]}
         for node in model.graph.node
@@ -111,6 +202,93 @@ def info(onnx: Input, table: Output = "{model}.nodes.json") -> Result:
     }
     parameters = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     return Result(metrics={"nodes": len(nodes), "parameters": parameters}, metadata=metadata)
+
+
+@tool.command()
+def describe(onnx: Input, input_shape: str = "", described: Output = "{model}.onnx.layers.json") -> Result:
+    """Count parameters and operations of each layer; see tools/anatomy.py."""
+    from tools import anatomy, onnx_graph
+
+    found = anatomy.describe(onnx_graph.read(onnx, _read(onnx), anatomy.parse_shapes(input_shape)))
+    write_json(described, found)
+    return anatomy.result(found)
+
+
+def _read(path: Path) -> Any:
+    """Return a checked graph.
+
+    Raises:
+        InvalidRequest: the file is corrupt, or cut off.
+    """
+    from google.protobuf.message import DecodeError
+    from onnx import checker, load
+
+    try:
+        model = load(path)
+        checker.check_model(model)
+    except (DecodeError, checker.ValidationError) as error:
+        raise _not_onnx(path, error) from error
+    return model
+
+
+def _input_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return {
+        value.name: tuple(axis.dim_value or 1 for axis in value.type.tensor_type.shape.dim)
+        for value in model.graph.input
+        if value.name not in constants
+    }
+
+
+def _prepared(onnx: Path, folder: str) -> Path:
+    """Return the graph with shapes inferred and batch norms folded, as the quantisers want it."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = Path(folder, "prepared.onnx")
+    quant_pre_process(onnx, prepared, skip_symbolic_shape=True)  # all of our shapes are fixed
+    return prepared
+
+
+def _reader(batches: list[dict[str, np.ndarray]]) -> Any:
+    """Return the batches as ONNX Runtime's quantiser takes them."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._rest = iter(batches)
+
+        def get_next(self) -> Any:
+            return next(self._rest, None)
+
+    return Reader()
+
+
+def _made(path: Path, precision: str) -> Result:
+    return Result(metrics={"size_bytes": path.stat().st_size}, metadata={"precision": precision})
+
+
+def _loader(onnx: Path, target: Target) -> Callable[[], OnnxSession]:
+    """Return what loads the network.
+
+    Raises:
+        InvalidRequest: there is no such device.
+    """
+    if target.device != "CPU":
+        message = f"ONNX Runtime has no device {target.device!r} here"
+        raise InvalidRequest(message, hint="Its package of this tool runs on CPU only.")
+    return lambda: OnnxSession(onnx, target.cpu_threads)
+
+
+def _buffer(wanted: Any) -> np.ndarray:
+    """Return memory for an input; its type as ONNX Runtime writes it is `tensor(float)`, `tensor(int32)`."""
+    import numpy as np
+
+    shape = [length if isinstance(length, int) else 1 for length in wanted.shape]
+    return np.zeros(shape, _numpy_type(wanted.type[len("tensor(") : -1]))
+
+
+def _numpy_type(kind: str) -> str:
+    return {"float": "float32", "double": "float64"}.get(kind, kind)
 
 
 def _load(path: Path, options: Any) -> Any:

@@ -1,20 +1,33 @@
-"""OpenVINO: conversion of the frozen graph to its IR, and benchmark on CPU, GPU and NPU."""
+"""OpenVINO: conversion of the frozen graph to its IR, other precisions, benchmark on CPU, GPU and NPU."""
 
 from __future__ import annotations
 
+import collections
 import functools
 import json
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
-from tools.benchmark import Target, run
-from tools.stage import DeviceNotFound, Input, InvalidRequest, Output, Result, StageError, Tool, Unsupported
+from tools.benchmark import Target, run, write_answers
+from tools.stage import (
+    DeviceNotFound,
+    Input,
+    InvalidRequest,
+    Output,
+    Result,
+    StageError,
+    Tool,
+    Unsupported,
+    progress,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
-tool = Tool("openvino", packages=("openvino", "numpy"))
+tool = Tool("openvino", packages=("openvino", "nncf", "numpy"))
 
 HINTS = {
     "CPU": "The openvino package always brings its CPU plugin: reinstall it.",
@@ -24,6 +37,15 @@ HINTS = {
 }
 # What the plugin computes in. Without it a CPU with AVX512-BF16 or AMX takes bf16 for a network of fp32.
 ARITHMETIC = {"fp32": "f32", "fp16": "f16"}
+
+# What only turns one type into another, or changes a layout, or is no work at all.
+RETYPING = ("Input", "Output", "Const", "Convert", "Reorder", "FakeQuantize")
+
+DEVICES = (
+    {"device": "CPU"},
+    {"device": "GPU", "precision": "fp16"},
+    {"device": "NPU", "precision": "fp16"},
+)
 
 
 class OpenvinoSession:
@@ -45,22 +67,34 @@ class OpenvinoSession:
             message = f"{device} cannot run {xml.name}: {_reason(error)}"
             raise Unsupported(message, hint="Try another precision or device.") from error
         self.metadata = _executed(core, compiled, device, wanted)
+        self._compiled = compiled
         self._request = compiled.create_infer_request()
-        self._input = self._request.get_input_tensor().data  # the request's own memory, aligned as it likes
-        self.input_shape = tuple(self._input.shape)
+        # the request's own memory, aligned as it likes
+        self._inputs = {_name(port): self._request.get_tensor(port).data for port in compiled.inputs}
+        self.input_shapes = {name: tuple(memory.shape) for name, memory in self._inputs.items()}
         # The input is set before and the output not copied. compiled(x), the usual call, hands the input over
         # each time: most of the 5 % by which a plain loop over squeezenet is slower than benchmark_app says.
         # What is left, 1 to 2 %, is Python's binding outside the request's own clock (`latency`), which
         # benchmark_app reads; we time the call, as for the other runtimes (tests/bench/fidelity.py).
         self.infer = functools.partial(self._request.infer, share_outputs=True)
 
-    def feed(self, batch: np.ndarray) -> None:
-        """Set the input."""
-        self._input[...] = batch
+    def feed(self, batches: Mapping[str, np.ndarray]) -> None:
+        """Set the inputs."""
+        for name, batch in batches.items():
+            self._inputs[name][...] = batch
 
     def output(self) -> np.ndarray:
         """Return a copy of the output."""
         return self._request.get_output_tensor().data.copy()
+
+    def operations(self) -> Mapping[str, int]:
+        """Count the layers that the plugin executes by its word for their precision."""
+        layers = [operation.get_rt_info() for operation in self._compiled.get_runtime_model().get_ops()]
+        return collections.Counter(
+            layer["runtimePrecision"].astype(str)
+            for layer in layers
+            if layer["layerType"].astype(str) not in RETYPING
+        )
 
 
 @tool.command()
@@ -69,41 +103,69 @@ def convert(
     signature: Input,
     xml: Output = "{model}.xml",
     bin: Output = "{model}.bin",  # noqa: A002 - the name of the artifact
-    precision: str = "fp32",
 ) -> Result:
-    """Convert a frozen TensorFlow graph to IR with a fixed input shape; weights as fp32, or as fp16."""
+    """Convert a frozen TensorFlow graph to IR with a fixed input shape, float32."""
     import openvino as ov
 
-    if precision not in ARITHMETIC:
-        message = f"there are no weights of precision {precision!r}"
-        raise InvalidRequest(message, hint=f"Precisions: {', '.join(ARITHMETIC)}.")
-    if bin != xml.with_suffix(".bin"):
-        message = f"OpenVINO writes the weights of {xml} to {xml.with_suffix('.bin')}, not to {bin}"
-        raise InvalidRequest(message, hint="Give both the same name.")
     said = _read_signature(signature)
     # Not ov.convert_model: it reads the same, takes a second longer, and imports openvino_telemetry.
     network = _read(ov.Core(), frozen, None, hint="Make it again with tf1.freeze.")
     try:
-        network.reshape(said["input_shape"])
+        ports = {_name(port): port for port in network.inputs}
+        network.reshape({ports[name]: shape for name, shape in said["inputs"].items()})
         made = list(network.output().get_shape())
-    except RuntimeError as error:
-        message = f"{frozen.name} does not take the input {said['input_shape']}: {_reason(error)}"
+    except (RuntimeError, KeyError) as error:
+        message = f"{frozen.name} does not take the inputs {said['inputs']}: {_reason(error)}"
         raise InvalidRequest(message, hint="Graph and signature belong to different models.") from error
     if made != said["output_shape"]:
         message = f"the converted network's output is {made}, the signature says {said['output_shape']}"
         raise InvalidRequest(message, hint="Graph and signature belong to different models.")
-    ov.save_model(network, str(xml), compress_to_fp16=precision == "fp16")
-    return Result(metadata={"precision": precision, "operations": len(network.get_ops())})
+    return _save(network, xml, bin, "fp32")
 
 
-@tool.command(
-    measures=True,
-    variants=(
-        {"device": "CPU"},
-        {"device": "GPU", "precision": "fp16"},
-        {"device": "NPU", "precision": "fp16"},
-    ),
-)
+@tool.command()
+def to_fp16(
+    xml: Input,
+    bin: Input,  # noqa: A002 - the name of the artifact
+    xml_fp16: Output = "{model}.fp16.xml",
+    bin_fp16: Output = "{model}.fp16.bin",
+) -> Result:
+    """Store the weights as float16."""
+    return _save(_read_ir(xml, bin), xml_fp16, bin_fp16, "fp16")
+
+
+@tool.command()
+def compress(
+    xml: Input,
+    bin: Input,  # noqa: A002 - the name of the artifact
+    xml_int8_dynamic: Output = "{model}.int8-dynamic.xml",
+    bin_int8_dynamic: Output = "{model}.int8-dynamic.bin",
+) -> Result:
+    """Store the weights as int8, the nearest that OpenVINO has to dynamic int8: activations stay float32."""
+    network = _nncf().compress_weights(_read_ir(xml, bin))
+    return _save(network, xml_int8_dynamic, bin_int8_dynamic, "int8-dynamic")
+
+
+@tool.command()
+def quantize(
+    xml: Input,
+    bin: Input,  # noqa: A002 - the name of the artifact
+    calibration: Input,
+    xml_int8: Output = "{model}.int8.xml",
+    bin_int8: Output = "{model}.int8.bin",
+) -> Result:
+    """Quantise weights and activations to int8; inputs, output and softmax stay float32."""
+    from tools.calibration import read
+
+    nncf, network = _nncf(), _read_ir(xml, bin)
+    batches = read(calibration, {_name(port): tuple(port.get_shape()) for port in network.inputs})
+    progress(0.1, f"running {len(batches)} representative inputs")
+    tensors = [{port.any_name: batch[_name(port)] for port in network.inputs} for batch in batches]
+    quantised = nncf.quantize(network, nncf.Dataset(tensors), subset_size=len(tensors))
+    return _save(quantised, xml_int8, bin_int8, "int8")
+
+
+@tool.command(measures=True, variants=DEVICES)
 def benchmark(
     xml: Input,
     bin: Input,  # noqa: A002 - the name of the artifact
@@ -118,9 +180,27 @@ def benchmark(
     import openvino  # noqa: F401 - so that load_ms is the network's alone
 
     target = Target("openvino", device, precision, threads, budget_s)
-    return run(
-        lambda: OpenvinoSession(xml, bin, device, precision, target.cpu_threads), target, reference, samples
-    )
+    return run(_loader(xml, bin, target), target, reference, samples)
+
+
+@tool.command(variants=DEVICES)
+def infer(
+    xml: Input,
+    bin: Input,  # noqa: A002 - the name of the artifact
+    images: Input,
+    answers: Output = "{model}.openvino-answers.npz",
+    device: str = "CPU",
+    threads: int = 0,
+    precision: str = "fp32",
+) -> Result:
+    """Run the network on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
+    target = Target("openvino", device, precision, threads)
+    return write_answers(_loader(xml, bin, target), target, images, answers)
+
+
+def _loader(xml: Path, weights: Path, target: Target) -> Callable[[], OpenvinoSession]:
+    """Return what loads the network."""
+    return lambda: OpenvinoSession(xml, weights, target.device, target.precision, target.cpu_threads)
 
 
 @tool.command(cached=False)
@@ -131,6 +211,31 @@ def devices() -> Result:
     core = ov.Core()
     names = {name: core.get_property(name, "FULL_DEVICE_NAME") for name in core.available_devices}
     return Result(metadata={"devices": names})
+
+
+def _nncf() -> Any:
+    """Return the quantiser's module, which else would send its makers what it is used for."""
+    os.environ["NNCF_CI"] = "1"
+    import nncf
+
+    return nncf
+
+
+def _read_ir(xml: Path, weights: Path) -> Any:
+    import openvino as ov
+
+    return _read(ov.Core(), xml, weights, hint="Convert it again with openvino.convert.")
+
+
+def _save(network: Any, xml: Path, weights: Path, precision: str) -> Result:
+    import openvino as ov
+
+    if weights != xml.with_suffix(".bin"):
+        message = f"OpenVINO writes the weights of {xml} to {xml.with_suffix('.bin')}, not to {weights}"
+        raise InvalidRequest(message, hint="Give both the same name.")
+    ov.save_model(network, str(xml), compress_to_fp16=precision == "fp16")
+    metadata = {"precision": precision, "operations": len(network.get_ops())}
+    return Result(metrics={"size_bytes": weights.stat().st_size}, metadata=metadata)
 
 
 def _require(core: Any, device: str) -> None:
@@ -174,7 +279,12 @@ def _read(core: Any, path: Path, weights: Any, *, hint: str) -> Any:
         raise InvalidRequest(message, hint=hint) from error
 
 
-def _reason(error: RuntimeError) -> str:
+def _name(port: Any) -> str:
+    """Return the name of an input: TensorFlow's, which may end in the number of an output."""
+    return str(port.any_name).partition(":")[0]
+
+
+def _reason(error: Exception) -> str:
     """The last line of an OpenVINO error, which says what is wrong; those before say where in its source."""
     return [line.strip() for line in str(error).splitlines() if line.strip()][-1][:300]
 
@@ -182,9 +292,10 @@ def _reason(error: RuntimeError) -> str:
 def _read_signature(path: Path) -> dict[str, Any]:
     try:
         signature = json.loads(path.read_text())
-        return {key: list(signature[key]) for key in ("input_shape", "output_shape")}
-    except (ValueError, KeyError, TypeError) as error:
-        message = f"{path.name} is not a signature with input_shape and output_shape"
+        shapes = {name: list(said["shape"]) for name, said in signature["inputs"].items()}
+        return {"inputs": shapes, "output_shape": list(signature["output_shape"])}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{path.name} is not a signature with inputs and output_shape"
         raise InvalidRequest(message, hint="Make it again with tf1.export.") from error
 
 

@@ -1,6 +1,7 @@
 """THE CONTRACT between the runner (host) and the tools (containers).
 
-Standard library only, Python 3.9 syntax: this is the one module both sides import.
+Standard library only, Python 3.7 syntax: this is the one module both sides import. Two things that Python
+3.7 lacks, the `typing` of 3.9 and `importlib.metadata`, come from their backports there.
 
 A *stage* is one command of one tool: it reads `inputs` (files), creates `outputs` (files) and takes
 `params` (plain values). It works in a folder of its own: the host puts `request.json` there, the tool
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
+import functools
 import inspect
 import json
 import os
@@ -35,7 +36,14 @@ import traceback
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Callable, Optional
+from typing import Any, Callable, Optional
+
+if sys.version_info >= (3, 9):
+    from importlib import metadata
+    from typing import Annotated, get_args, get_type_hints
+else:
+    import importlib_metadata as metadata
+    from typing_extensions import Annotated, get_args, get_type_hints
 
 SCHEMA = 1  # 1: first version
 
@@ -234,12 +242,22 @@ class Tool:
     Attributes:
         packages: the distributions whose versions go into every result.
         python: the Python version that its lock file is made for (the venv engine looks for it).
+        builds: its other builds, of the same code with other packages: name -> Python version. The build
+            `legacy` of `tf1` is the service `tf1-legacy`, with the lock requirements-legacy.txt.
     """
 
-    def __init__(self, name: str, *, packages: Iterable[str] = (), python: str = "3.11") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        packages: Iterable[str] = (),
+        python: str = "3.11",
+        builds: Optional[Mapping[str, str]] = None,
+    ) -> None:
         self.name = name
         self.packages = tuple(packages)
         self.python = python
+        self.builds = dict(builds or {})
         self.commands: dict[str, Command] = {}
 
     def command(
@@ -253,7 +271,7 @@ class Tool:
 
         def register(function: Callable[..., Result]) -> Callable[..., Result]:
             name = function.__name__.replace("_", "-")
-            hints = typing.get_type_hints(function, include_extras=True)
+            hints = get_type_hints(function, include_extras=True)
             fields = inspect.signature(function).parameters
             marks = {key: _mark(hints.get(key)) for key in fields}
             inputs = [key for key in fields if marks[key] == "input"]
@@ -277,8 +295,8 @@ class Tool:
         """Versions of Python and of the packages that make this toolchain."""
         found = {"python": platform.python_version()}
         for package in self.packages:
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                found[package] = importlib.metadata.version(package)
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                found[package] = metadata.version(package)
         return found
 
     def main(self) -> None:
@@ -425,7 +443,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _mark(hint: Any) -> Optional[str]:
     """`input` or `output` for a parameter annotated `Input` or `Output`, else None."""
-    for candidate in (hint, *typing.get_args(hint)):  # Optional[Input] wraps it once more
+    for candidate in (hint, *get_args(hint)):  # Optional[Input] wraps it once more
         for extra in getattr(candidate, "__metadata__", ()):
             if extra in ("input", "output"):
                 return typing.cast("str", extra)
@@ -443,7 +461,8 @@ def _folders_from_host() -> Iterator[str]:
 
     def read() -> None:
         rest = b""
-        while chunk := os.read(0, 4096):  # not sys.stdin, whose lock this thread would hold at exit
+        # not sys.stdin, whose lock this thread would hold at exit
+        for chunk in iter(functools.partial(os.read, 0, 4096), b""):
             *complete, rest = (rest + chunk).split(b"\n")
             for line in complete:
                 lines.put(line.decode())
@@ -452,6 +471,5 @@ def _folders_from_host() -> Iterator[str]:
             os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=read, daemon=True).start()
-    while (line := lines.get()) is not None:
-        yield line
+    yield from iter(lines.get, None)
     ended.set()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import importlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
-from tools.benchmark import Target, cpu_name, run
+from tools.benchmark import Target, cpu_name, run, write_answers
 from tools.stage import Input, InvalidRequest, Output, Result, Tool, Unsupported, first_line
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 tool = Tool("tflite", packages=("tflite-runtime", "ai-edge-litert", "numpy"))
 
 INTERPRETERS = {"tflite": "tflite_runtime.interpreter", "litert": "ai_edge_litert.interpreter"}
+RUNTIMES = tuple({"runtime": runtime} for runtime in INTERPRETERS)
+RETYPING = ("QUANTIZE", "DEQUANTIZE", "CAST", "DELEGATE")  # DELEGATE stands for others, which are listed too
 IDENTIFIER = b"TFL3"  # the file_identifier of TensorFlow Lite's schema.fbs, at byte 4 as FlatBuffers put it
 
 
@@ -32,10 +36,9 @@ class TfliteSession:
         except RuntimeError as error:  # "Encountered unresolved custom op", "failed to prepare"
             message = f"{runtime} cannot run {path.name}: {first_line(error)}"
             raise Unsupported(message, hint="Convert with operators that TensorFlow Lite has.") from error
-        (wanted,) = self._interpreter.get_input_details()
-        (given,) = self._interpreter.get_output_details()
-        self._input, self._output = wanted["index"], given["index"]
-        self.input_shape = tuple(int(length) for length in wanted["shape"])
+        (self._output,) = self._interpreter.get_output_details()
+        self._inputs = {wanted["name"]: wanted for wanted in self._interpreter.get_input_details()}
+        self.input_shapes = {name: tuple(wanted["shape"].tolist()) for name, wanted in self._inputs.items()}
         self.infer = self._interpreter.invoke
         self.metadata: dict[str, Any] = {
             "device_name": cpu_name(),
@@ -43,20 +46,56 @@ class TfliteSession:
             "xnnpack_partitions": self._delegated(),
         }
 
-    def feed(self, batch: np.ndarray) -> None:
-        """Set the input."""
-        self._interpreter.set_tensor(self._input, batch)
+    def feed(self, batches: Mapping[str, np.ndarray]) -> None:
+        """Set the inputs, as the integers that stand for them where the network takes those."""
+        for name, batch in batches.items():
+            self._interpreter.set_tensor(self._inputs[name]["index"], quantised(batch, self._inputs[name]))
 
     def output(self) -> np.ndarray:
-        """Return a copy of the output."""
-        return self._interpreter.get_tensor(self._output)
+        """Return a copy of the output, as the numbers that its integers stand for."""
+        return dequantised(self._interpreter.get_tensor(self._output["index"]), self._output)
+
+    def operations(self) -> Mapping[str, int]:
+        """Count the operators by the type of their first input.
+
+        An operator of float32 whose weights are int8 ("float32 by int8") quantises its input while it runs.
+        """
+        types = {about["index"]: about["dtype"].__name__ for about in self._interpreter.get_tensor_details()}
+        found: collections.Counter[str] = collections.Counter()
+        for operator in self._interpreter._get_ops_details():
+            if operator["op_name"] not in RETYPING:
+                first, second = (*(types.get(index) for index in operator["inputs"][:2]), None, None)[:2]
+                found[f"{first} by {second}" if (first, second) == ("float32", "int8") else str(first)] += 1
+        return found
 
     def _delegated(self) -> int:
         """Partitions of the graph that a delegate runs; 1 = all in one piece, 0 = built-in kernels only."""
         return [op["op_name"] for op in self._interpreter._get_ops_details()].count("DELEGATE")
 
 
-@tool.command(measures=True, variants=({"runtime": "tflite"}, {"runtime": "litert"}))
+def quantised(values: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
+    """Return values as a tensor holds them: integers of its scale and zero point, or of its type.
+
+    A scale of 0 is none: such integers (token ids) stand for themselves.
+    """
+    import numpy as np
+
+    scale, zero_point = tensor["quantization"]
+    if not scale:
+        return values.astype(tensor["dtype"], copy=False)
+    span = np.iinfo(tensor["dtype"])
+    return np.clip(np.round(values / scale) + zero_point, span.min, span.max).astype(tensor["dtype"])
+
+
+def dequantised(held: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
+    """Return the values that a tensor's integers stand for; those of a floating-point tensor as they are."""
+    import numpy as np
+
+    scale, zero_point = tensor["quantization"]
+    return (held.astype(np.float32) - zero_point) * np.float32(scale) if scale else held
+
+
+@tool.command(measures=True, variants=RUNTIMES)
 def benchmark(
     tflite: Input,
     reference: Input,
@@ -68,14 +107,38 @@ def benchmark(
     precision: str = "fp32",
 ) -> Result:
     """Check the network against the reference, then measure its single-stream latency at batch 1."""
-    if runtime not in INTERPRETERS or device != "CPU":
-        message = f"there is no runtime {runtime!r} on device {device!r}"
-        raise InvalidRequest(message, hint=f"Runtimes: {', '.join(INTERPRETERS)}, on CPU.")
-    importlib.import_module(INTERPRETERS[runtime])  # so that load_ms is the network's alone
-    if runtime == "tflite":
-        _verify(tflite)
     target = Target(runtime, device, precision, threads, budget_s)
-    return run(lambda: TfliteSession(tflite, runtime, target.cpu_threads), target, reference, samples)
+    return run(_loader(tflite, target), target, reference, samples)
+
+
+@tool.command(variants=RUNTIMES)
+def infer(
+    tflite: Input,
+    images: Input,
+    answers: Output = "{model}.tflite-answers.npz",
+    runtime: str = "tflite",
+    device: str = "CPU",
+    threads: int = 0,
+    precision: str = "fp32",
+) -> Result:
+    """Run the network on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
+    target = Target(runtime, device, precision, threads)
+    return write_answers(_loader(tflite, target), target, images, answers)
+
+
+def _loader(tflite: Path, target: Target) -> Callable[[], TfliteSession]:
+    """Return what loads the network; the runtime is imported before, so that load_ms is the network's alone.
+
+    Raises:
+        InvalidRequest: there is no such runtime or device, or the file is no network.
+    """
+    if target.runtime not in INTERPRETERS or target.device != "CPU":
+        message = f"there is no runtime {target.runtime!r} on device {target.device!r}"
+        raise InvalidRequest(message, hint=f"Runtimes: {', '.join(INTERPRETERS)}, on CPU.")
+    importlib.import_module(INTERPRETERS[target.runtime])
+    if target.runtime == "tflite":
+        _verify(tflite)
+    return lambda: TfliteSession(tflite, target.runtime, target.cpu_threads)
 
 
 def _verify(path: Path) -> None:

@@ -6,7 +6,7 @@ Both start a tool as a process that reads stage folders on standard input and re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -32,10 +32,14 @@ class Process(Protocol):
 
 
 class Engine(Protocol):
-    """Where tools run. `name` and `why` go into every record."""
+    """Where tools run. `name` and `why` go into every record.
+
+    `builds` names the service that runs a tool, for tools that another build than their usual one is to run.
+    """
 
     name: str
     why: str
+    builds: Mapping[str, str]
 
     def toolchain(self, tool: str) -> str:
         """Return what identifies the tool's code and packages; part of every key in the store.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from host import ROOT
@@ -29,11 +30,20 @@ def services(work: Path) -> Mapping[str, Service]:
     return load(ROOT / "compose.yaml", environment)
 
 
-def choose(name: str, work: Path, wanted: Iterable[str], *, pull: bool, note: Note) -> Engine:
+def choose(
+    name: str,
+    work: Path,
+    wanted: Iterable[str],
+    *,
+    pull: bool,
+    note: Note,
+    builds: Mapping[str, str] = MappingProxyType({}),
+) -> Engine:
     """Return the engine; `auto` takes docker where a daemon answers and all images can be had.
 
     `wanted` are the tools whose images are built (or pulled, if told so) where they are missing; the engine
-    is one for the whole run, because results of different engines are not to be mixed.
+    is one for the whole run, because results of different engines are not to be mixed. `builds` names the
+    service that runs a tool, where it is not the tool's usual one.
 
     Raises:
         InvalidRequest: no such engine.
@@ -43,29 +53,31 @@ def choose(name: str, work: Path, wanted: Iterable[str], *, pull: bool, note: No
         message = f"there is no engine {name!r}"
         raise InvalidRequest(message, hint=f"Choose one of {', '.join(CHOICES)}")
     if name == "venv":
-        return VenvEngine("asked for")
+        return VenvEngine("asked for", builds)
     try:
-        return _docker(
-            work, "asked for" if name == "docker" else "a Docker daemon answers", wanted, pull, note
-        )
+        why = "asked for" if name == "docker" else "a Docker daemon answers"
+        return _docker(work, why, wanted, pull, note, builds)
     except Unavailable as error:
         if name == "docker":
             raise
-        return VenvEngine(f"docker cannot be used: {error}")
+        return VenvEngine(f"docker cannot be used: {error}", builds)
 
 
-def _docker(work: Path, why: str, wanted: Iterable[str], pull: bool, note: Note) -> Engine:
+def _docker(
+    work: Path, why: str, wanted: Iterable[str], pull: bool, note: Note, builds: Mapping[str, str]
+) -> Engine:
     if not SOCKET.exists() and "DOCKER_HOST" not in os.environ:
         message = f"there is no Docker daemon ({SOCKET} is not there)"
         raise Unavailable(message, hint="Install and start Docker, or use --engine venv")
     from host.engines.docker import DockerEngine
 
     known = services(work)
-    engine = DockerEngine(known, why)
-    missing = [known[tool] for tool in wanted if tool in known and not engine.has(tool)]
+    engine = DockerEngine(known, why, builds)
+    names = {tool: builds.get(tool, tool) for tool in wanted}
+    missing = [known[name] for tool, name in names.items() if name in known and not engine.has(tool)]
     if missing:
         _get_images(missing, pull=pull, note=note)
-        engine = DockerEngine(known, why)
+        engine = DockerEngine(known, why, builds)
     return engine
 
 

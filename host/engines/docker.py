@@ -17,13 +17,14 @@ class DockerEngine:
 
     name = "docker"
 
-    def __init__(self, services: Mapping[str, Service], why: str) -> None:
+    def __init__(self, services: Mapping[str, Service], why: str, builds: Mapping[str, str]) -> None:
         """Ask the daemon for the images that it has, by the command line.
 
         Raises:
             Unavailable: no daemon answers.
         """
         self.why = why
+        self.builds = builds
         self._services = services
         found = docker_cli.inspect(docker_cli.client(), [service.image for service in services.values()])
         self._ids = {tag: image["Id"] for image in found for tag in image["RepoTags"]}
@@ -37,7 +38,8 @@ class DockerEngine:
         image = self._service(tool).image
         if not self.has(tool):
             message = f"the image {image} is not here"
-            hint = "python runner.py images pull, or python runner.py images build"
+            named = f" {self.builds[tool]}" if tool in self.builds else ""
+            hint = f"python runner.py images pull{named}, or python runner.py images build{named}"
             raise Unavailable(message, hint=hint)
         return f"docker:{self._ids[image]}"
 
@@ -60,7 +62,8 @@ class DockerEngine:
         return create(service, work)
 
     def _service(self, tool: str) -> Service:
-        if tool not in self._services:
-            message = f"compose.yaml has no service {tool}"
+        name = self.builds.get(tool, tool)
+        if name not in self._services:
+            message = f"compose.yaml has no service {name}"
             raise Unavailable(message, hint="Every tool needs one; see docs/adding-a-backend.md")
-        return self._services[tool]
+        return self._services[name]

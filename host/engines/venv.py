@@ -1,7 +1,7 @@
 """The `venv` engine: a tool's lock file in a cached virtual environment, for machines with no Docker engine.
 
-Environments live in the user's cache folder, one per lock file: `<tool>-<hash of the lock>`. They are made by
-`uv`, which takes an interpreter that is installed, or fetches one where it can.
+Environments live in the user's cache folder, one per lock file: `<service>-<hash of the lock>`. They are made
+by `uv`, of an interpreter that is installed, or that it fetches where it can.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import platformdirs
 import uv
 
 from host import ROOT
 from host.engines import Note
-from host.toolbox import tools
+from host.toolbox import Build, builds, tools
 from tools.stage import Unavailable
 
 CACHE = "MOBILE_ACCELERATOR_CACHE"
@@ -37,13 +38,14 @@ class VenvEngine:
 
     name = "venv"
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, builds: Mapping[str, str] = MappingProxyType({})) -> None:
         self.why = why
+        self.builds = builds
 
     @functools.cache  # noqa: B019 - an engine lives as long as the program
     def toolchain(self, tool: str) -> str:
         """Hash of the lock file and of the code that an image of the tool would hold."""
-        digest = hashlib.sha256(lock_file(tool).read_bytes())
+        digest = hashlib.sha256(self._build(tool).lock.read_bytes())
         for path in sources(tool):
             digest.update(path.name.encode() + path.read_bytes())
         return f"venv:{digest.hexdigest()}"
@@ -53,8 +55,11 @@ class VenvEngine:
 
     def start(self, tool: str, work: Path, note: Note) -> ToolProcess:
         """Start the tool; make its environment first if it is not there."""
-        python = environment(tool, note)
+        python = environment(self._build(tool).service, note)
         return ToolProcess([str(python), "-m", f"tools.{tool}", "serve"], work)
+
+    def _build(self, tool: str) -> Build:
+        return builds()[self.builds.get(tool, tool)]
 
 
 class ToolProcess:
@@ -118,11 +123,6 @@ def tool_environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def lock_file(tool: str) -> Path:
-    """Return the path of the tool's lock file."""
-    return ROOT / "images" / tool / "requirements.txt"
-
-
 def sources(tool: str) -> list[Path]:
     """Return the files of a tool's code: the contract, the shared modules and its own."""
     folder = ROOT / "tools"
@@ -133,9 +133,9 @@ def sources(tool: str) -> list[Path]:
     )
 
 
-def packages(tool: str) -> list[str]:
-    """Return the pins of the tool's direct needs on this kind of machine, e.g. `tensorflow-cpu==2.15.1`."""
-    lines = (ROOT / "images" / tool / "requirements.in").read_text().splitlines()
+def packages(lock: Path) -> list[str]:
+    """Return the pins of a lock's direct needs on this kind of machine, e.g. `tensorflow-cpu==2.15.1`."""
+    lines = lock.with_suffix(".in").read_text().splitlines()
     pins = [
         re.fullmatch(r"([A-Za-z][^\s;#]*)(?:; platform_machine == \"(\w+)\")?(?: #.*)?", line)
         for line in lines
@@ -149,14 +149,34 @@ def cache_folder() -> Path:
     return Path(moved) if moved else platformdirs.user_cache_path("mobile-accelerator")
 
 
-def environment(tool: str, note: Note) -> Path:
-    """Return the interpreter of the tool's environment, which is made first if it is not there.
+def installed_python(version: str) -> Path | None:
+    """Return an interpreter of that version on this machine: what uv finds, or one of pyenv's.
+
+    uv looks on PATH, where pyenv has stand-ins that work only for the versions chosen with `pyenv global`.
+    """
+    argv = [uv.find_uv_bin(), "python", "find", "--no-config", "--no-python-downloads", version]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return Path(done.stdout.strip())
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = sorted(root.glob(f"versions/{version}.*/bin/python{version}"), key=_patch_level)
+    return found[-1] if found else None
+
+
+def _patch_level(python: Path) -> int:
+    patch = python.parents[1].name.rpartition(".")[2]
+    return int(patch) if patch.isdigit() else -1  # a release candidate
+
+
+def environment(service: str, note: Note) -> Path:
+    """Return the interpreter of a service's environment, which is made first if it is not there.
 
     Raises:
         Unavailable: no interpreter of the wanted version, or a package could not be installed.
     """
-    lock = lock_file(tool)
-    name = f"{tool}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    build = builds()[service]
+    lock = build.lock
+    name = f"{service}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
     folder = cache_folder() / "venvs" / name
     python = folder / "bin" / "python"
     if (folder / COMPLETE).exists():
@@ -165,11 +185,11 @@ def environment(tool: str, note: Note) -> Path:
     with (folder.parent / f"{name}.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)  # a second runner waits, then finds it made
         if not (folder / COMPLETE).exists():
-            wanted = tools()[tool].python
-            note(f"{tool}: making its environment (Python {wanted}): {', '.join(packages(tool))}")
-            _uv(tool, "venv", "--quiet", "--clear", "--no-config", "--python", wanted, str(folder))
+            note(f"{service}: making its environment (Python {build.python}): {', '.join(packages(lock))}")
+            interpreter = str(installed_python(build.python) or build.python)  # which uv then fetches
+            _uv(build, "venv", "--quiet", "--clear", "--no-config", "--python", interpreter, str(folder))
             _uv(
-                tool,
+                build,
                 "pip",
                 "install",
                 "--quiet",
@@ -184,10 +204,12 @@ def environment(tool: str, note: Note) -> Path:
     return python
 
 
-def _uv(tool: str, *arguments: str) -> None:
+def _uv(build: Build, *arguments: str) -> None:
     done = subprocess.run([uv.find_uv_bin(), *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        message = f"the environment of {tool} could not be made: {' '.join(lines)[:600]}"
-        hint = f"It needs Python {tools()[tool].python} and a package index; see: python runner.py doctor"
+        message = f"the environment of {build.service} could not be made: {' '.join(lines)[:600]}"
+        hint = (
+            f"It needs Python {build.python} and a package index; python runner.py doctor says what is here"
+        )
         raise Unavailable(message, hint=hint)

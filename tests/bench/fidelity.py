@@ -47,7 +47,8 @@ if path.suffix == ".xml":
     session = openvino.OpenvinoSession(path, path.with_suffix(".bin"), "CPU", "fp32", threads)
 else:
     session = tflite.TfliteSession(path, "litert", threads)
-session.feed(np.random.default_rng(0).uniform(-1, 1, session.input_shape).astype(np.float32))
+random = np.random.default_rng(0)
+session.feed({name: random.uniform(-1, 1, shape).astype("f") for name, shape in session.input_shapes.items()})
 measurement = measure.measure(session.infer, budget_s=budget_s, width=0)
 print(json.dumps(measurement.metrics()))
 """

@@ -156,11 +156,24 @@ def test_base_that_cannot_be_had(
     assert "images build --offline-base" in caught.value.hint
     with pytest.raises(Unavailable, match="cannot be made from Debian's archive"):
         images.build([probe], console, base="fedora:40", offline_base=True)
+    legacy = load(ROOT / "compose.yaml", {"MOBILE_ACCELERATOR_BASE37": "127.0.0.1:1/nobody/python:3.7"})
+    with pytest.raises(Unavailable, match=r"no base with Python 3\.7 could be had for tf1-legacy") as caught:
+        images.build([legacy["tf1-legacy"]], console)
+    assert "MOBILE_ACCELERATOR_BASE37=IMAGE" in caught.value.hint
     (tmp_path / "docker").symlink_to(builder())
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="mmdebstrap") as caught:
         images.build([probe], console, base="debian:potato-slim", offline_base=True)
     assert "apt-get install mmdebstrap" in caught.value.hint
+
+
+def test_base_with_another_python(probe: Service, console: Console) -> None:
+    assert probe.build is not None
+    build = dataclasses.replace(probe.build, args={**probe.build.args, "PYTHON": "9.9"})
+    service = dataclasses.replace(probe, image=f"mobile-accelerator/newer:{TAG}", build=build)
+    with pytest.raises(Unavailable, match="could not be built"):
+        images.build([service], console, offline_base=True)
+    assert "and Python 9.9 is needed" in console.log.read_text()
 
 
 def test_no_engine_answers(probe: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +199,8 @@ def test_engine_and_compose_make_the_same_container(
     for service in services.values():
         docker("tag", probe.image, service.image)
     compose = [client(), "compose", "--file", str(path), "--project-name", TAG]
+    for profile in {profile for service in services.values() for profile in service.profiles}:
+        compose += ["--profile", profile]
     sdk, made = connect(), []
     try:
         argv = [*compose, "create", "--no-build", "--pull", "never"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tools.benchmark import Target, run
@@ -20,12 +21,12 @@ class ToySession:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = threads
         self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self.input_shape = tuple(self._session.get_inputs()[0].shape)
+        self.input_shapes = {wanted.name: tuple(wanted.shape) for wanted in self._session.get_inputs()}
         self.metadata: dict[str, Any] = {"threads": threads}
 
-    def feed(self, batch: Any) -> None:
-        """Set the input."""
-        self._feed = {self._session.get_inputs()[0].name: batch}
+    def feed(self, batches: Any) -> None:
+        """Set the inputs."""
+        self._feed = batches
 
     def infer(self) -> None:
         """Run one inference."""
@@ -34,6 +35,10 @@ class ToySession:
     def output(self) -> Any:
         """Return the output."""
         return self._outputs[0]
+
+    def operations(self) -> Mapping[str, int]:
+        """Return nothing: what ONNX Runtime computes in is the business of the tool onnx."""
+        return {}
 
 
 @tool.command(measures=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from host import toolbox, zoo
 from tests.conftest import RunStage
 
 Prepared = Callable[[str], dict[str, Path]]
@@ -19,25 +20,34 @@ NETWORKS: dict[str, Any] = json.loads(Path(__file__, "../../networks.json").reso
 
 
 def zoo_row(model: str) -> dict[str, Any]:
-    """Return the parameters that the model zoo gives for a row of networks.json."""
-    network, _, multiplier = model.rpartition("_")
-    scalable = "." in multiplier
-    row = {"image_size": 224, "channels": 3, "labels_offset": 0, **NETWORKS.get(model, {})}
-    return {
-        "network": network if scalable else model,
-        "depth_multiplier": float(multiplier) if scalable else 1.0,
-        "image_size": row["image_size"],
-        "channels": row["channels"],
-        "classes": 1001 - row["labels_offset"],
-    }
+    """Return what the tf1 tool takes of a network of the zoo: its parameters and, if it is one, its table."""
+    found = zoo.find(model)
+    known = toolbox.find("tf1.export").params
+    params = {key: value for key, value in found.params.items() if key in known}
+    return {**params, **({"table": found.table} if found.table else {})}
 
 
 @pytest.fixture(scope="session")
-def tf1(run_stage: RunStage) -> Run:
-    """Run a tf1 command; return its outputs as paths, with `result` beside them for the curious."""
+def tf1(run_stage: RunStage, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run a tf1 command; return its outputs as paths, with `result` beside them for the curious.
 
-    def run(command: str, model: str, inputs: dict[str, Path], **params: Any) -> dict[str, Any]:
-        folder, result = run_stage("tf1", command, inputs=inputs, params=params, model=model)
+    `table`, a network's layers, is handed over in a file, as the runner does.
+    """
+
+    def run(
+        command: str,
+        model: str,
+        inputs: dict[str, Path],
+        *,
+        service: str = "tf1",
+        table: Any = None,
+        **params: Any,
+    ) -> dict[str, Any]:
+        if table:
+            path = tmp_path_factory.mktemp("table") / "layers.json"
+            path.write_text(json.dumps(table))
+            inputs = {**inputs, "layers": path}
+        folder, result = run_stage("tf1", command, inputs=inputs, params=params, model=model, service=service)
         return {"result": result, **{key: folder / name for key, name in result.outputs.items()}}
 
     return run
@@ -49,8 +59,8 @@ def prepared(tf1: Run) -> Prepared:
 
     @functools.cache
     def prepare(model: str) -> dict[str, Path]:
-        made = tf1("generate-weights", model, {}, **zoo_row(model))
-        made |= tf1("export", model, {}, **zoo_row(model))
+        made = tf1("export", model, {}, **zoo_row(model))
+        made |= tf1("generate-weights", model, pick(made, ("graph",)))
         made |= tf1("freeze", model, pick(made, FREEZE), save_weights=True)
         return made
 

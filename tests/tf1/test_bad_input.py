@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.tf1.conftest import FREEZE, Prepared, Run, pick, zoo_row
@@ -27,19 +28,19 @@ def damaged(path: Path, folder: Path, keep: float) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("model", "params", "said"),
     [
-        ({"network": "squeezenot"}, "no network 'squeezenot'. Did you mean squeezenet?"),
-        ({"network": "../../etc"}, "no network"),
-        ({"depth_multiplier": 0.5}, "squeezenet has no depth multiplier"),
-        ({"network": "mobilenet_v1", "depth_multiplier": 0.0}, "have to be positive"),
-        ({"image_size": 8}, "cannot take images of 8 x 8"),
-        ({"network": "alexnet_v2", "image_size": 299}, "cannot take images of 299 x 299"),
+        ("mobilenet_v1_1.0", {"network": "mobilnet"}, "no network 'mobilnet'. Did you mean mobilenet_v"),
+        ("mobilenet_v1_1.0", {"network": "../../etc"}, "no network"),
+        ("mobilenet_v1_1.0", {"depth_multiplier": 0.0}, "have to be positive"),
+        ("squeezenet", {"depth_multiplier": 0.5}, "squeezenet has no depth multiplier"),
+        ("squeezenet", {"image_size": 8}, "layer 'maxpool4' (max_pool) cannot take 1 x 1 x 256 (from fire4)"),
+        ("alexnet_v2", {"image_size": 299}, "layer 'logits' (squeeze) cannot take 4 x 4 x 1001 (from fc8)"),
     ],
 )
-def test_parameters(tf1: Run, params: dict[str, object], said: str) -> None:
+def test_parameters(tf1: Run, model: str, params: dict[str, object], said: str) -> None:
     with pytest.raises(InvalidRequest) as error:
-        tf1("export", "m", {}, **{**zoo_row("squeezenet"), **params})
+        tf1("export", "m", {}, **{**zoo_row(model), **params})
     assert said in error.value.one_line()
 
 
@@ -124,8 +125,9 @@ def odd(tmp_path: Path, tool_python: Callable[[str], Path]) -> Callable[[str], d
     def make(kind: str) -> dict[str, Path]:
         frozen, signature = tmp_path / "m.frozen.pb", tmp_path / "m.signature.json"
         subprocess.run([tool_python("tf1"), "-c", ODD_GRAPH, frozen, kind], check=True, capture_output=True)
-        ends = {"input": "input", "output": "output", "output_kind": "logits"}
-        signature.write_text(json.dumps({**ends, "input_shape": [1, 4, 4, 1], "output_shape": [1, 16]}))
+        ends = {"output": "output", "output_shape": [1, 16], "output_kind": "logits"}
+        image = {"shape": [1, 4, 4, 1], "dtype": "float32", "kind": "image"}
+        signature.write_text(json.dumps({**ends, "inputs": {"input": image}}))
         return {"frozen": frozen, "signature": signature}
 
     return make
@@ -149,3 +151,11 @@ def test_a_network_that_checks_nothing(
 def test_an_opset_that_is_not_there(tf1: Run, prepared: Prepared) -> None:
     with pytest.raises(Unsupported, match="no opset 99"):
         tf1("to-onnx", "m", pick(prepared("squeezenet"), FROZEN), opset=99)
+
+
+@pytest.mark.parametrize("command", ["infer", "reference"])
+def test_pictures_of_another_size(tf1: Run, prepared: Prepared, tmp_path: Path, command: str) -> None:
+    np.savez(tmp_path / "images.npz", **{"inputs/input": np.zeros((1, 32, 32, 3), np.float32)})
+    inputs = {**pick(prepared("squeezenet"), FROZEN), "images": tmp_path / "images.npz"}
+    with pytest.raises(InvalidRequest, match=r"images\.npz has \{'input': \[1, 32, 32, 3\]\}"):
+        tf1(command, "squeezenet", inputs)

@@ -27,6 +27,7 @@ FROZEN = ("frozen", "signature")
         "inception_v4",
         "resnet_v1_50",
         "resnet_v2_50",
+        "nasnet_mobile",
     ],
 )
 def test_outputs_differ_between_inputs_and_have_a_clear_winner(
@@ -34,7 +35,7 @@ def test_outputs_differ_between_inputs_and_have_a_clear_winner(
 ) -> None:
     made = tf1("reference", model, pick(prepared(model), FROZEN))
     with np.load(made["reference"]) as reference:
-        inputs, outputs = reference["inputs"], reference["outputs"]
+        inputs, outputs = reference["inputs/input"], reference["outputs"]
     size = zoo_row(model)["image_size"]
     assert inputs.shape == (8, size, size, 3)
     assert inputs.dtype == outputs.dtype == np.float32
@@ -54,7 +55,7 @@ def test_outputs_differ_between_inputs_and_have_a_clear_winner(
 def test_inputs_are_a_function_of_the_seed(prepared: Prepared, tf1: Run) -> None:
     frozen = pick(prepared("squeezenet"), FROZEN)
     made = [tf1("reference", "s", frozen, n_inputs=2, seed=seed)["reference"] for seed in (3, 3, 4)]
-    first, again, other = (np.load(path)["inputs"] for path in made)
+    first, again, other = (np.load(path)["inputs/input"] for path in made)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -66,7 +67,7 @@ tflite, model, reference = sys.argv[1:]
 reference = np.load(reference)
 interpreter = tf.lite.Interpreter(tflite)
 interpreter.allocate_tensors()
-for image, expected in zip(reference["inputs"], reference["outputs"]):
+for image, expected in zip(reference["inputs/input"], reference["outputs"]):
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
     interpreter.invoke()
     found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]

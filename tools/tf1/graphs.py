@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 from google.protobuf.message import DecodeError
 
@@ -14,20 +13,32 @@ from tools.tf1.runtime import tf
 
 Signature = Mapping[str, Any]
 
-SIGNATURE_KEYS = ("input", "output", "input_shape", "output_shape", "output_kind")
+SIGNATURE_KEYS = ("inputs", "output", "output_shape", "output_kind")
 
-# Attributes that TensorFlow 1.8 does not know: it refuses graphs with them, also where they say nothing.
-NEW_ATTRIBUTES = ("explicit_paddings",)
+# Attributes that TensorFlow 1.8 does not know (1.15 neither, of batch normalisation's, which only training
+# reads): it refuses graphs with them, also where they say nothing.
+NEW_ATTRIBUTES = ("explicit_paddings", "exponential_avg_factor")
 
 
-def signature_of(graph: Any, input_name: str, output_name: str) -> Signature:
-    """Return the signature of a graph that ends in a softmax: tensor names without `:0`, and shapes."""
+def signature_of(
+    graph: Any, inputs: Mapping[str, Mapping[str, Any]], output: str, output_kind: str
+) -> Signature:
+    """Return the signature of a graph: tensor names without `:0`, shapes, and what the values mean.
+
+    `inputs` says of each input by name its `kind`, from which tools/tf1/references.py makes values for it.
+    """
+
+    def tensor(name: str) -> Any:
+        return graph.get_tensor_by_name(f"{name}:0")
+
     return {
-        "input": input_name,
-        "output": output_name,
-        "input_shape": graph.get_tensor_by_name(f"{input_name}:0").shape.as_list(),
-        "output_shape": graph.get_tensor_by_name(f"{output_name}:0").shape.as_list(),
-        "output_kind": "probabilities",
+        "inputs": {
+            name: {"shape": tensor(name).shape.as_list(), "dtype": tensor(name).dtype.name, **said}
+            for name, said in inputs.items()
+        },
+        "output": output,
+        "output_shape": tensor(output).shape.as_list(),
+        "output_kind": output_kind,
     }
 
 
@@ -67,6 +78,15 @@ def read(path: Path, *wanted: str) -> Any:
         message = f"{path} has no node {', '.join(missing)}; it is of another network, or truncated"
         raise InvalidRequest(message, hint="Use graph and signature of one export.")
     return graph_def
+
+
+def open_frozen(path: Path, signature: Signature) -> Any:
+    """Return the tf.Graph of a frozen graph that has the signature's inputs and output.
+
+    Raises:
+        InvalidRequest: it is damaged, or another graph.
+    """
+    return load(read(path, *signature["inputs"], signature["output"]), path)
 
 
 def load(graph_def: Any, path: Path) -> Any:

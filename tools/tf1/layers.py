@@ -40,6 +40,7 @@ def conv(
     normalise: bool = False,
     gamma: bool = True,
     epsilon: float = EPSILON,
+    biased: bool = True,
 ) -> Any:
     """Convolve; then a bias, or batch normalisation (see `batch_norm`); then the activation.
 
@@ -49,21 +50,33 @@ def conv(
     with tf.variable_scope(scope):
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         shape = [height, width, x.shape[3], depth]
-        weights = _variable("weights", shape, initializer or tf.glorot_uniform_initializer())
+        weights = variable("weights", shape, initializer or tf.glorot_uniform_initializer())
         x = tf.nn.conv2d(x, weights, strides=[1, stride, stride, 1], padding=padding, name="Conv2D")
-        x = batch_norm(x, gamma=gamma, epsilon=epsilon) if normalise else _bias(x)
+        if normalise:
+            x = batch_norm(x, gamma=gamma, epsilon=epsilon)
+        elif biased:
+            x = _bias(x)
         return activation(x) if activation else x
 
 
 def depthwise(
-    x: Any, kernel: int, stride: int, *, scope: str, activation: Activation, initializer: Any
+    x: Any,
+    kernel: int,
+    stride: int,
+    *,
+    scope: str,
+    padding: str = "SAME",
+    activation: Activation,
+    initializer: Any,
+    normalise: bool = True,
 ) -> Any:
-    """Convolve every channel with its own square kernel; then batch normalisation and the activation."""
+    """Convolve every channel with its own square kernel; then as `conv` does."""
     with tf.variable_scope(scope):
-        weights = _variable("depthwise_weights", [kernel, kernel, x.shape[3], 1], initializer)
+        shape = [kernel, kernel, x.shape[3], 1]
+        weights = variable("depthwise_weights", shape, initializer or tf.glorot_uniform_initializer())
         strides = [1, stride, stride, 1]
-        x = tf.nn.depthwise_conv2d_native(x, weights, strides=strides, padding="SAME", name="depthwise")
-        x = batch_norm(x)
+        x = tf.nn.depthwise_conv2d_native(x, weights, strides=strides, padding=padding, name="depthwise")
+        x = batch_norm(x) if normalise else _bias(x)
         return activation(x) if activation else x
 
 
@@ -81,20 +94,20 @@ def separable(
     """Convolve every channel with `multiplier` square kernels of its own, then across channels."""
     with tf.variable_scope(scope):
         shape = [kernel, kernel, x.shape[3], multiplier]
-        depthwise_weights = _variable("depthwise_weights", shape, initializer)
-        pointwise_weights = _variable(
-            "pointwise_weights", [1, 1, x.shape[3] * multiplier, depth], initializer
-        )
+        depthwise_weights = variable("depthwise_weights", shape, initializer)
+        pointwise_weights = variable("pointwise_weights", [1, 1, x.shape[3] * multiplier, depth], initializer)
         strides = [1, stride, stride, 1]
         x = tf.nn.depthwise_conv2d_native(x, depthwise_weights, strides, padding="SAME", name="depthwise")
         x = tf.nn.conv2d(x, pointwise_weights, strides=1, padding="SAME", name="pointwise")
         return _bias(x) if biased else x
 
 
-def fully_connected(x: Any, depth: int, *, scope: str, initializer: Any) -> Any:
-    """Multiply vectors [1, channels] with a matrix, and add a bias."""
+def dense(x: Any, depth: int, *, scope: str, activation: Activation = None, initializer: Any = None) -> Any:
+    """Multiply [1, n] with a matrix (Glorot's uniform initialiser unless given) and add a bias."""
     with tf.variable_scope(scope):
-        return _bias(tf.matmul(x, _variable("weights", [x.shape[1], depth], initializer), name="MatMul"))
+        weights = variable("weights", [x.shape[1], depth], initializer or tf.glorot_uniform_initializer())
+        x = _bias(tf.matmul(x, weights, name="MatMul"))
+        return activation(x) if activation else x
 
 
 def max_pool(x: Any, kernel: int, stride: int = 2, *, scope: str, padding: str = "VALID") -> Any:
@@ -102,8 +115,8 @@ def max_pool(x: Any, kernel: int, stride: int = 2, *, scope: str, padding: str =
     return tf.nn.max_pool2d(x, kernel, stride, padding=padding, name=scope)
 
 
-def avg_pool(x: Any, kernel: int, stride: int, *, scope: str, padding: str) -> Any:
-    """Average in square windows; what padding adds does not count."""
+def avg_pool(x: Any, kernel: int, stride: int = 1, *, scope: str, padding: str = "SAME") -> Any:
+    """Average over square windows; at a border, over what of the window is inside."""
     return tf.nn.avg_pool2d(x, kernel, stride, padding=padding, name=scope)
 
 
@@ -115,6 +128,21 @@ def global_avg_pool(x: Any, *, scope: str) -> Any:
 def squeeze(x: Any, *, scope: str) -> Any:
     """Drop height and width of a [1, 1, 1, classes] map, which gives the logits [1, classes]."""
     return tf.squeeze(x, [1, 2], name=scope)
+
+
+def flatten(x: Any, *, scope: str) -> Any:
+    """Make a vector [1, H * W * C] of a map."""
+    return tf.reshape(x, [1, x.shape[1:].num_elements()], name=scope)
+
+
+def lrn(x: Any, radius: int, bias: float, alpha: float, beta: float, *, scope: str) -> Any:
+    """Divide by (bias + alpha * sum of squares over 2 * radius + 1 channels) ** beta (Krizhevsky 2012)."""
+    return tf.nn.lrn(x, radius, bias=bias, alpha=alpha, beta=beta, name=scope)
+
+
+def concat(*sources: Any, scope: str) -> Any:
+    """Put the channels of several maps, or vectors, behind one another."""
+    return tf.concat(sources, sources[0].shape.rank - 1, name=scope)
 
 
 def add(x: Any, y: Any, *, scope: str) -> Any:
@@ -137,10 +165,10 @@ def batch_norm(x: Any, *, scope: str = "BatchNorm", gamma: bool = True, epsilon:
     depth = [x.shape[3]]
     with tf.variable_scope(scope):
         ones = tf.ones_initializer()
-        scale = _variable("gamma", depth, ones) if gamma else tf.constant(1.0, shape=depth, name="ones")
-        beta = _variable("beta", depth, tf.zeros_initializer())
-        mean = _variable("moving_mean", depth, tf.zeros_initializer(), trainable=False)
-        variance = _variable("moving_variance", depth, ones, trainable=False)
+        scale = variable("gamma", depth, ones) if gamma else tf.constant(1.0, shape=depth, name="ones")
+        beta = variable("beta", depth, tf.zeros_initializer())
+        mean = variable("moving_mean", depth, tf.zeros_initializer(), trainable=False)
+        variance = variable("moving_variance", depth, ones, trainable=False)
         normalised = tf.raw_ops.FusedBatchNorm(
             x=x,
             scale=scale,
@@ -154,11 +182,11 @@ def batch_norm(x: Any, *, scope: str = "BatchNorm", gamma: bool = True, epsilon:
     return normalised.y
 
 
-def _variable(name: str, shape: list[int], initializer: Any, *, trainable: bool = True) -> Any:
+def variable(name: str, shape: list[int], initializer: Any, *, trainable: bool = True) -> Any:
     """Return a float32 variable of the scope: a `VariableV2`, the kind that TensorFlow 1 tools freeze."""
     return tf.get_variable(name, shape, tf.float32, initializer, trainable=trainable, use_resource=False)
 
 
 def _bias(x: Any) -> Any:
-    biases = _variable("biases", [x.shape[-1]], tf.zeros_initializer())
+    biases = variable("biases", [x.shape[-1]], tf.zeros_initializer())
     return tf.nn.bias_add(x, biases, name="BiasAdd")

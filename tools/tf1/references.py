@@ -4,15 +4,56 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tools.stage import StageError, progress
+from tools import arrays
+from tools.stage import InvalidRequest, StageError, progress
 from tools.tf1.runtime import tf
 
+BROKEN = "Are these the weights of this network? A network in training, or a diverged one, gives this."
 
-def inputs(count: int, seed: int, shape: Sequence[int]) -> Any:
+
+def inputs(count: int, seed: int, signature: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `count` values for each input by name, a pure function of seed and signature.
+
+    Raises:
+        InvalidRequest: the signature asks for a kind of input that nothing is known of.
+    """
+    makers = {"image": images, "tokens": tokens, "mask": masks}
+    unknown = [said["kind"] for said in signature["inputs"].values() if said["kind"] not in makers]
+    if unknown:
+        message = f"there are no reference inputs of the kind {unknown[0]!r}"
+        raise InvalidRequest(message, hint="Make the signature again: run tf1.export.")
+    return {name: makers[said["kind"]](count, seed, said) for name, said in signature["inputs"].items()}
+
+
+def read(path: Path, signature: Mapping[str, Any]) -> arrays.Inputs:
+    """Read inputs of the user's own, which image.preprocess makes of pictures.
+
+    Raises:
+        InvalidRequest: they are not those that the signature asks for.
+    """
+    found = arrays.read_inputs(path)
+    shapes = {name: [1, *values.shape[1:]] for name, values in found.items()}
+    wanted = {name: said["shape"] for name, said in signature["inputs"].items()}
+    if shapes != wanted:
+        message = f"the network takes {wanted}, {path.name} has {shapes}"
+        raise InvalidRequest(message, hint="They belong to different models.")
+    kinds = {name: said["kind"] for name, said in signature["inputs"].items()}
+    return {
+        name: found[name].astype(np.float32 if kind == "image" else np.int32) for name, kind in kinds.items()
+    }
+
+
+def append(first: arrays.Inputs, then: arrays.Inputs) -> arrays.Inputs:
+    """Return the inputs of both, by name."""
+    return {name: np.concatenate([values, then[name]]) for name, values in first.items()}
+
+
+def images(count: int, seed: int, said: Mapping[str, Any]) -> Any:
     """Return `count` images [count, H, W, C] float32 in [-1, 1], a pure function of seed and shape.
 
     Smooth coloured fields of different grain, contrast and tint, plus noise: like photographs they have
@@ -20,13 +61,42 @@ def inputs(count: int, seed: int, shape: Sequence[int]) -> Any:
     those of 8-bit pixels, k / 127.5 - 1, as a camera gives them; rounding to them also hides what BLAS
     libraries differ in.
     """
+    shape = said["shape"][1:]
     return np.stack([_image(f"{seed}/{index}", 2 << index % 4, shape) for index in range(count)])
+
+
+def tokens(count: int, seed: int, said: Mapping[str, Any]) -> Any:
+    """Return `count` sequences [count, length] int32 of words from the whole vocabulary, padded with 0.
+
+    They begin and end as BERT's do: with [CLS], 101 in its vocabulary, and [SEP], 102.
+    """
+    found = np.zeros((count, said["shape"][1]), np.int32)
+    for index, length in enumerate(_lengths(count, seed, said)):
+        words = _stream(f"{seed}/{index}/words").random_raw(length) % said["vocabulary"]
+        words[0], words[-1] = 101, 102
+        found[index, :length] = words
+    return found
+
+
+def masks(count: int, seed: int, said: Mapping[str, Any]) -> Any:
+    """Return [count, length] int32: 1 for each word of the sequences that `tokens` makes, 0 for padding."""
+    return np.array(
+        [np.arange(said["shape"][1]) < length for length in _lengths(count, seed, said)], np.int32
+    )
+
+
+def _lengths(count: int, seed: int, said: Mapping[str, Any]) -> list[int]:
+    """Return lengths from half of what there is room for to all of it; the first sequence is full."""
+    room = said["shape"][1]
+    shorter = [
+        int(_stream(f"{seed}/{index}/length").random_raw() % (room // 2 + 1)) for index in range(count)
+    ]
+    return [room, *(room - less for less in shorter[1:])][:count]
 
 
 def _image(key: str, cells: int, shape: Sequence[int]) -> Any:
     height, width, channels = shape
-    digest = hashlib.sha256(f"{key}/{height}x{width}x{channels}".encode()).digest()
-    stream = np.random.PCG64(int.from_bytes(digest, "little"))
+    stream = _stream(f"{key}/{height}x{width}x{channels}")
 
     def uniform(*size: int) -> Any:  # in [-1, 1); numpy guarantees the raw stream only
         return (stream.random_raw(int(np.prod(size))) >> 11).reshape(size) * 2.0**-52 - 1.0
@@ -41,46 +111,57 @@ def _image(key: str, cells: int, shape: Sequence[int]) -> Any:
     return (np.round((np.clip(image, -1, 1) + 1) * 127.5) / 127.5 - 1).astype(np.float32)
 
 
+def _stream(key: str) -> Any:
+    return np.random.PCG64(int.from_bytes(hashlib.sha256(key.encode()).digest(), "little"))
+
+
 def _lerp(size: int, cells: int) -> Any:
     """Return the matrix [size, cells + 1] of linear interpolation from a grid to pixels."""
     position = np.linspace(0, cells, size)[:, None]
     return np.maximum(0, 1 - np.abs(position - np.arange(cells + 1)))
 
 
-def outputs(graph: Any, signature: Mapping[str, Any], images: Any) -> Any:
-    """Return the graph's outputs [count, classes] float32, one image at a time.
+def outputs(graph: Any, signature: Mapping[str, Any], fed: Mapping[str, Any]) -> Any:
+    """Return the graph's outputs [count, ...] float32 for the inputs (name -> [count, ...]), one at a time.
 
     Raises:
-        StageError: an output is not finite, or all inputs give the same one; such a network checks nothing.
+        StageError: an output is not finite.
     """
     config = tf.ConfigProto()  # the graph as it is written; and rewriting takes longer than eight inferences
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
     with tf.Session(graph=graph, config=config) as session:
-        run = session.make_callable(signature["output"] + ":0", [signature["input"] + ":0"])
-        rows = []
-        for index, image in enumerate(images):
-            rows.append(run(image[None])[0])
-            progress((index + 1) / len(images), f"input {index + 1} of {len(images)}")
+        run = session.make_callable(signature["output"] + ":0", [f"{name}:0" for name in fed])
+        rows, count = [], len(next(iter(fed.values())))
+        for index in range(count):
+            rows.append(run(*(values[index : index + 1] for values in fed.values()))[0])
+            progress((index + 1) / count, f"input {index + 1} of {count}")
     found = np.stack(rows)
-    hint = "Are these the weights of this network? A network in training, or a diverged one, gives this."
     if not np.isfinite(found).all():
         message = "the network's outputs are not finite"
-        raise StageError(message, hint=hint)
+        raise StageError(message, hint=BROKEN)
+    return found
+
+
+def require_response(found: Any) -> None:
+    """Raise StageError if all outputs [count, ...] are the same; such a network checks nothing."""
     if len(found) > 1 and np.ptp(found, axis=0).max() == 0:
         message = "the network gives the same output for every input"
-        raise StageError(message, hint=hint)
-    return found
+        raise StageError(message, hint=BROKEN)
 
 
 def describe(found: Any) -> tuple[dict[str, float], dict[str, Any]]:
     """Return metrics (how different the outputs are) and metadata (the classes) for people to look at."""
-    ordered = np.sort(found, axis=1)[:, ::-1]
-    unit = found / np.linalg.norm(found, axis=1, keepdims=True)
-    cosines = (unit @ unit.T)[np.triu_indices(len(found), 1)]
-    margins = (ordered[:, 0] - ordered[:, 1]) / np.abs(ordered[:, 0])
-    metrics = {"top1_margin_min": float(margins.min()), "top1_value_max": float(ordered[:, 0].max())}
+    metrics: dict[str, float] = {}
+    metadata: dict[str, Any] = {"n_inputs": len(found)}
+    if found.ndim == 2:  # more axes are features, which have no classes
+        ordered = np.sort(found, axis=1)[:, ::-1]
+        margins = (ordered[:, 0] - ordered[:, 1]) / np.abs(ordered[:, 0])
+        metrics = {"top1_margin_min": float(margins.min()), "top1_value_max": float(ordered[:, 0].max())}
+        metadata["top1"] = found.argmax(axis=1).tolist()
     if len(found) > 1:
-        metrics["output_cosine_max"] = float(cosines.max())
-        metrics["output_spread"] = float(np.ptp(found, axis=0).max())
-    return metrics, {"top1": found.argmax(axis=1).tolist(), "n_inputs": len(found)}
+        flat = found.reshape(len(found), -1)
+        unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+        metrics["output_cosine_max"] = float((unit @ unit.T)[np.triu_indices(len(found), 1)].max())
+        metrics["output_spread"] = float(np.ptp(flat, axis=0).max())
+    return metrics, metadata

@@ -14,16 +14,19 @@ uniform distributions: a normal one would need the logarithm of some C library.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
+import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 VECTORS: Mapping[str, tuple[float, float]] = {  # centre and half width of the uniform distribution
     "biases": (0.0, 0.1),
+    "bias": (0.0, 0.1),
     "beta": (0.0, 0.1),
     "gamma": (1.0, 0.2),
     "moving_mean": (0.0, 0.1),
@@ -50,6 +53,9 @@ GAINS: Mapping[str, float] = {
     r"Inception\w+/.*/beta": 54.0,
     r"InceptionV[234]/Logits/.*/weights": 6.0,
     r"/bottleneck_v[12]/conv3/weights": 0.05,
+    r"/output/bottleneck/dense/kernel": 0.01,
+    r"/separable_.*/pointwise_weights": 0.25,  # no ReLU between depthwise and pointwise
+    r"cell_.*(1x1|path[12]_conv)/weights": 0.56,  # what goes into the sums of a NASNet's cell
 }
 
 
@@ -57,13 +63,17 @@ def generate(seed: int, name: str, shape: Sequence[int]) -> Any:
     """Return the float32 array of the variable `name`."""
     key = f"{seed}/{name}/{'x'.join(map(str, shape))}"
     kind = name.rpartition("/")[2]
-    factor = math.prod(gain for pattern, gain in GAINS.items() if re.search(pattern, name))
+    factor = _product(gain for pattern, gain in GAINS.items() if re.search(pattern, name))
     if kind in VECTORS:
         centre, half_width = VECTORS[kind]
         return uniform(key, shape, math.sqrt(factor) * half_width) + np.float32(centre)
     if kind == "depthwise_weights":
-        return uniform(key, shape, _half_width(HE_GAIN / math.prod(shape[:2])))
-    fan_in = math.prod(shape[:-1])
+        return uniform(key, shape, _half_width(HE_GAIN / _product(shape[:2])))
+    if kind.endswith("_embeddings"):
+        return uniform(key, shape, _half_width(1.0))
+    if kind == "kernel":  # behind a normalisation, and so without a mean to keep out
+        return uniform(key, shape, _half_width(factor / shape[0]))
+    fan_in = _product(shape[:-1])
     if len(shape) == 4 and shape[2] <= 4:  # reads an image
         return uniform(key, shape, _half_width(IMAGE_GAIN / fan_in))
     return _zero_sum(uniform(key, shape, _half_width(factor * CENTRED_GAIN / fan_in / 2)))
@@ -71,7 +81,7 @@ def generate(seed: int, name: str, shape: Sequence[int]) -> Any:
 
 def uniform(key: str, shape: Sequence[int], half_width: float) -> Any:
     """Return float32 values in [-half_width, half_width), the same for the same key everywhere."""
-    count = math.prod(shape)
+    count = _product(shape)
     digest = hashlib.sha256(key.encode()).digest()
     stream = np.random.PCG64(int.from_bytes(digest, "little"))
     bits = stream.random_raw((count + 1) // 2).astype("<u8", copy=False).view("<u4")[:count]
@@ -89,6 +99,11 @@ def _zero_sum(values: Any) -> Any:
     np.subtract(values[..., 1:, :], values[..., :-1, :], out=result[..., 1:, :])
     np.subtract(values[..., 0, :], values[..., -1, :], out=result[..., 0, :])
     return result
+
+
+def _product(factors: Iterable[Any]) -> Any:
+    """Do what math.prod does, which starts at Python 3.8."""
+    return functools.reduce(operator.mul, factors, 1)
 
 
 def _half_width(variance: float) -> float:

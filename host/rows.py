@@ -1,0 +1,150 @@
+"""One row of the model zoo, as TOML describes it: what it may say, and what it takes from other rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tools import layer_table
+from tools.layer_table import NAME, Key, choice, count, is_text
+from tools.stage import InvalidRequest
+
+MANUAL = "docs/zoo.md says how to describe a network."
+Content = dict[str, Any]
+
+
+def is_scope(value: Any) -> bool:
+    """Whether TensorFlow takes it as a scope, and it is not what the graph's own ends are called."""
+    return is_text(value) and bool(NAME.fullmatch(value)) and value not in ("input", "output")
+
+
+SCOPE = Key("a name, but neither `input` nor `output`", is_scope, None)
+
+KEYS: Mapping[str, Key] = {
+    "about": Key("a text, at best with the paper", is_text),
+    "like": Key("the name of a network", is_text, None),
+    "replace": Key("a table: a layer's name = a list of layers", lambda value: isinstance(value, dict), None),
+    "layers": Key("a list of layers", lambda value: isinstance(value, list) and bool(value), None),
+    "image_size": count(),
+    "channels": count(),
+    "classes": count(),
+    "labels_offset": Key("0 or 1", lambda value: type(value) is int and value in (0, 1), 0),
+    "preprocessing": choice("inception", "vgg", "lenet", "cifarnet"),
+    "scope": SCOPE,
+    "end_point": SCOPE,
+}
+TABLE = ("scope", "end_point", "layers")  # what the tf1 tool builds a network from
+OF_ONE_ROW = ("about", "published")  # what a network does not have from the one that it is like
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A network as its file describes it."""
+
+    name: str
+    file: str
+    content: Mapping[str, Any]
+
+    @property
+    def where(self) -> str:
+        """What errors call it."""
+        return f"{self.file}: {self.name}"
+
+    def refuse(self, what: str, hint: str = MANUAL) -> NoReturn:
+        """Raise the error that this row is wrong."""
+        layer_table.refuse(self.where, what, hint)
+
+
+def read(path: Path, file: str) -> dict[str, Row]:
+    """Return the rows of a TOML file, which errors call `file`.
+
+    Raises:
+        InvalidRequest: it cannot be read, is not TOML, or describes no network.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"{file} cannot be read: {error.strerror}"
+        raise InvalidRequest(message, hint="Check the path.") from None
+    except (ValueError, RecursionError) as error:
+        message = f"{file} is not TOML: {error}"
+        raise InvalidRequest(message, hint=MANUAL) from None
+    if not content:
+        message = f"{file} describes no network"
+        raise InvalidRequest(message, hint=MANUAL)
+    for name, row in content.items():
+        if not isinstance(row, dict):
+            message = f"{file}: {name!r} is outside of a network"
+            raise InvalidRequest(message, hint="A network begins with its name in brackets: [my_network]")
+    return {name: Row(name=name, file=file, content=row) for name, row in content.items()}
+
+
+def resolve(row: Row, find: Callable[[str], Content]) -> Content:
+    """Return what a row says, with `like`, `replace` and blocks that are networks written out.
+
+    Args:
+        row: the row.
+        find: returns what another network's row says, resolved.
+
+    Raises:
+        InvalidRequest: the row lacks a key, or has one that it may not, or of a wrong type.
+    """
+    base = find(row.content["like"]) if is_text(row.content.get("like")) else {}
+    content = {key: value for key, value in base.items() if key not in OF_ONE_ROW} | dict(row.content)
+    _check(row, content, base)
+    content.pop("like", None)
+    replaced = content.pop("replace", {})
+    if "layers" in content:
+        layers = _replace(row, content["layers"], replaced) if replaced else content["layers"]
+        content["layers"] = [_whole(row, layer, find) for layer in layers]
+    elif "network" not in content:
+        row.refuse("has no layers, and is not like a network that has some")
+    elif replaced:
+        row.refuse(f"cannot replace layers of {row.content['like']}, which is no table of layers")
+    return content
+
+
+def _check(row: Row, content: Content, base: Content) -> None:
+    """Check the keys of a row; those of a network that is code are that network's own."""
+    for key, rule in KEYS.items():
+        if key in content or key == "about" or "network" not in content:
+            layer_table.check(content, key, rule, row.where)
+    if "replace" in row.content and "like" not in row.content:
+        row.refuse("has `replace`, and is like no network")
+    for key in row.content:
+        if key not in KEYS and key not in base and "network" not in row.content:
+            row.refuse(f"has no key {key!r}", layer_table.suggest(key, [*KEYS, *base]))
+        if key in base and type(base[key]) is not type(row.content[key]):
+            row.refuse(f"has {key} = {row.content[key]!r}", f"It has to be like {base[key]!r}.")
+
+
+def _replace(row: Row, layers: list[Any], replaced: Mapping[str, Any]) -> list[Any]:
+    """Return layers with those named in `replaced` exchanged, each for one, several or none."""
+    written_out = layer_table.expand(layers, row.where)
+    names = [layer["name"] for layer in written_out]
+    for name, others in replaced.items():
+        if name not in names:
+            what = f"replaces {name!r}, which is no layer of {row.content['like']}"
+            row.refuse(what, layer_table.suggest(name, names))
+        if not isinstance(others, list):
+            row.refuse(f"replaces {name!r} by {others!r}", "It takes a list of layers; [] is none.")
+    return [other for layer in written_out for other in replaced.get(layer["name"], [layer])]
+
+
+def _whole(row: Row, layer: Any, find: Callable[[str], Content]) -> Any:
+    """Return a layer; a block that is another network, here or in a block, has its layers instead."""
+    if not isinstance(layer, dict) or layer.get("op") != "block":
+        return layer
+    block = dict(layer)
+    if is_text(block.get("network")):
+        name = block.pop("network")
+        part = find(name)
+        if "layers" not in part:
+            row.refuse(f"has {name} as a block, which is no table of layers")
+        block["layers"] = part["layers"]
+    if isinstance(block.get("layers"), list):
+        block["layers"] = [_whole(row, inner, find) for inner in block["layers"]]
+    return block

@@ -1,0 +1,5 @@
+"""Runs the tool: `python -m tools.image`."""
+
+from tools.image import tool
+
+tool.main()
