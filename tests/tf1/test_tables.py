@@ -164,6 +164,29 @@ RESIDUAL = {"name": "sum", "op": "add", "inputs": ["b", "input"]}
 
 
 @pytest.mark.tool
+@pytest.mark.parametrize(("blocks", "scaled"), [(2, False), (16, True)])
+def test_weights_of_a_deep_network_leave_no_class_alone(tf1: Run, blocks: int, scaled: bool) -> None:
+    """Each residual block adds to the scale; unscaled, 16 of them give probability 1 to one class."""
+    block = [conv("a", batch_norm=True), conv("b", activation="none", batch_norm=True), RESIDUAL]
+    row = mine(
+        conv("stem"),
+        {"name": f"block{{1..{blocks}}}", "op": "block", "layers": block},
+        {"name": "pool", "op": "global_avg_pool"},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "fully_connected", "units": "classes", "activation": "none"},
+        image_size=32,
+        classes=1001,
+    )
+    made = tf1("generate-weights", "mine", {}, **row)
+    assert (made["result"].metadata["logits_scale"] != 1) is scaled
+    made |= tf1("export", "mine", {}, **row)
+    made |= tf1("freeze", "mine", pick(made, FREEZE))
+    metrics = tf1("reference", "mine", pick(made, ("frozen", "signature")))["result"].metrics
+    assert 0.003 < metrics["top1_value_max"] < 0.9
+    assert metrics["top1_margin_min"] > 1e-3
+
+
+@pytest.mark.tool
 @pytest.mark.parametrize("text", ["layers", "[]", "{}", '{"scope": "x"}'])
 def test_a_file_that_is_no_table(tf1: Run, run_stage: Any, tmp_path: Any, text: str) -> None:
     (tmp_path / "layers.json").write_text(text)

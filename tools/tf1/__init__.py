@@ -31,7 +31,7 @@ def generate_weights(
 
     `layers` is the table of a network that is described by one (tools/tf1/networks/tables.py).
     """
-    from tools.tf1 import checkpoint, graphs, networks, weights
+    from tools.tf1 import calibrate, checkpoint, graphs, networks, weights
 
     prefix = checkpoint.prefix(ckpt_index, ckpt_data)
     built = networks.build(
@@ -44,8 +44,13 @@ def generate_weights(
         table=layers.read_text() if layers else "",
     )
     shapes = graphs.variables(built.graph.as_graph_def())
-    checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
-    return Result(metadata={"variables": len(shapes), "seed": seed})
+    values = {name: weights.generate(seed, name, shape) for name, shape in shapes.items()}
+    metadata = {"variables": len(shapes), "seed": seed}
+    if layers:
+        signature = graphs.signature_of(built.graph, built.inputs, networks.OUTPUT, built.output_kind)
+        metadata["logits_scale"] = calibrate.scale_logits(built.graph, signature, values)
+    checkpoint.write(prefix, values)
+    return Result(metadata=metadata)
 
 
 @tool.command()
