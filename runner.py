@@ -23,6 +23,9 @@ app.add_typer(images_app, name="images")
 app.add_typer(models_app, name="models")
 
 Models = Annotated[list[str], typer.Option("--model", help="A network of the zoo; may be repeated.")]
+OptionalModels = Annotated[
+    list[str] | None, typer.Option("--model", help="A network of the zoo; may be repeated.")
+]
 ModelFile = Annotated[
     Path | None, typer.Option("--model-file", help="Your own networks, in TOML; see docs/zoo.md.")
 ]
@@ -56,6 +59,13 @@ Registry = Annotated[
     str, typer.Option(envvar="MOBILE_ACCELERATOR_REGISTRY", help="Where images are, e.g. localhost:5000.")
 ]
 Tools = Annotated[list[str] | None, typer.Argument(help="Tools; all if none is named.")]
+
+File = Annotated[Path | None, typer.Argument(help="A .pb or .onnx file, instead of a model.")]
+Artifact = Annotated[str, typer.Option(help="Which of the model's files.")]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]1,224,224,3", help="The shape of an input that has no fixed one."),
+]
 
 WORK = Path("work")
 BUDGET_S = 10.0
@@ -134,7 +144,8 @@ def all_(
 
 @app.command()
 def prepare(
-    model: Models,
+    model: OptionalModels = None,
+    all_models: Annotated[bool, typer.Option("--all-models", help="Every network of the zoo.")] = False,
     model_file: ModelFile = None,
     weights: Weights = "auto",
     images: Images = None,
@@ -158,7 +169,8 @@ def prepare(
         as_json=as_json,
         tensorflow=tensorflow,
     )
-    plan = jobs.plan_prepare(zoo.find_all(model, model_file), weights, images)
+    models = zoo.choose(model or [], model_file, every=all_models)
+    plan = jobs.plan_prepare(models, weights, images)
     raise typer.Exit(jobs.carry_out(plan, options))
 
 
@@ -205,6 +217,7 @@ def label(
     backend: Backends = None,
     inputs: Inputs = None,
     weights: Weights = "auto",
+    tensorflow: TensorFlow = "2.15",
     engine: Engine = "auto",
     work: Work = WORK,
     threads: Threads = 0,
@@ -226,7 +239,9 @@ def label(
         top=top,
         threads=threads,
     )
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    options = jobs.Options(
+        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
+    )
     raise typer.Exit(labelling.carry_out(plan, options))
 
 
@@ -269,6 +284,91 @@ def plan(
     planned = jobs.plan_all(models, weights, backend, settings, images, precision or [])
     options = jobs.Options(work=work, engine=engine, as_json=as_json, tensorflow=tensorflow)
     jobs.preview(planned, options)
+
+
+@app.command()
+def flops(
+    file: File = None,
+    model: OptionalModels = None,
+    model_file: ModelFile = None,
+    artifact: Artifact = "frozen",
+    input_shape: InputShape = None,
+    weights: Weights = "auto",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Count parameters and operations, layer by layer, of a model or of any frozen graph or ONNX file."""
+    from host import graphs, jobs, zoo
+
+    subject = graphs.Subject(
+        models=zoo.find_all(model or [], model_file),
+        file=file,
+        artifact=artifact,
+        weights=weights,
+        input_shape=input_shape or [],
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    raise typer.Exit(graphs.flops(subject, options))
+
+
+@app.command()
+def visualize(
+    file: File = None,
+    model: OptionalModels = None,
+    model_file: ModelFile = None,
+    artifact: Artifact = "frozen",
+    input_shape: InputShape = None,
+    netron: Annotated[bool, typer.Option("--netron", help="Show the file in Netron until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Netron's port; 0: one that is free.")] = 0,
+    weights: Weights = "auto",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Draw the layers of a model, or of any frozen graph or ONNX file, as one HTML page; or start Netron."""
+    from host import graphs, jobs, zoo
+
+    subject = graphs.Subject(
+        models=zoo.find_all(model or [], model_file),
+        file=file,
+        artifact=artifact,
+        weights=weights,
+        input_shape=input_shape or [],
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    if netron:
+        raise typer.Exit(graphs.serve(subject, options, port))
+    raise typer.Exit(graphs.visualize(subject, options))
+
+
+@app.command()
+def prune(
+    model: Annotated[str, typer.Option(help="A network of the zoo.")],
+    ratio: Annotated[float | None, typer.Option(help="This share of the weights, the smallest.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Weights of a smaller magnitude.")] = None,
+    model_file: ModelFile = None,
+    layer: Annotated[str, typer.Option(metavar="REGEX", help="Only kernels with a name like that.")] = "",
+    scope: Annotated[str, typer.Option(help="The ratio is of each `layer`, or `global`.")] = "layer",
+    weights: Weights = "auto",
+    engine: Engine = "auto",
+    work: Work = WORK,
+    limit_s: Limit = LIMIT_S,
+    pull: Pull = False,
+    as_json: Json = False,
+) -> None:
+    """Set the smallest weights of a checkpoint to zero and report the sparsity of each layer."""
+    from host import jobs, pruning, zoo
+
+    plan = pruning.plan(
+        zoo.find(model, model_file), weights, ratio=ratio, threshold=threshold, layer=layer, scope=scope
+    )
+    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    raise typer.Exit(pruning.prune(plan, options))
 
 
 @app.command()

@@ -191,6 +191,14 @@ def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
     return results.exit_code(ran.outcomes.values(), tolerant=report)
 
 
+def end(ran: Ran) -> int:
+    """Say beside a result that is shown already what was not done, and where; return the exit code."""
+    for line in (*show.reasons(ran.outcomes), *show.warnings(ran.outcomes)):
+        note(line)
+    note(f"run: {ran.folder}")
+    return results.exit_code(ran.outcomes.values(), tolerant=False)
+
+
 def execute(plan: Plan, options: Options, *, report: bool = False) -> Ran:
     """Run a plan and write the run's folder."""
     from host.live import show_progress  # `plan` has no use for it

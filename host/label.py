@@ -82,7 +82,7 @@ def carry_out(plan: jobs.Plan, options: jobs.Options) -> int:
         StageError: there is no picture to look at, which is then all that there is to say.
     """
     ran = jobs.execute(plan, options)
-    document = describe(ran.stages, ran.outcomes)
+    document = describe(ran.stages, ran.outcomes) | {"weights": ran.document["run"]["weights"]}
     write_json(ran.folder / FILE, document)
     if options.as_json:
         show.print_json({**document, "folder": str(ran.folder)})
@@ -176,6 +176,7 @@ def _agreement(row: Mapping[str, Any]) -> Text:
 
 
 def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
+    yield from (line.strip() for line in show.weight_lines(document["weights"]))
     named = [row for row in document["rows"] if row["top"]]
     if generated := [_name(row) for row in named if row["generated_weights"]]:
         whose = "The weights" if len(generated) == len(named) else f"The weights of {', '.join(generated)}"

@@ -16,7 +16,7 @@ from tools import gate
 from tools.stage import Command, InvalidRequest
 
 PRECISION = "precision"  # the parameter that decides which of an artifact's forms a stage reads
-PREPARE = ("ckpt_index", "graph", "frozen", "reference")
+PREPARE = ("graph", "ckpt_index", "frozen", "reference")
 IMPORT = "tf1.import-weights"  # makes what tf1.generate-weights makes, from a trained checkpoint
 
 

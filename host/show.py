@@ -62,7 +62,7 @@ def outcomes(
         _results(records)
     else:
         _findings(known)
-    for line in (*_weights(document["run"]["weights"]), *_reasons(known), *warnings(known)):
+    for line in (*weight_lines(document["run"]["weights"]), *reasons(known), *warnings(known)):
         print(line)
     report = folder / "report.html"
     print(f"\nrun: {folder}" + (f"\nreport: {report}" if report.exists() else ""))
@@ -119,7 +119,7 @@ def _findings(known: Mapping[Stage, Outcome]) -> None:
             print(f"files: {outcome.folder}")
 
 
-def _weights(weights: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+def weight_lines(weights: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     """Yield which weights were taken and why, models with the same ones and the same reason together."""
     models: dict[str, list[str]] = {}
     for model, these in weights.items():
@@ -129,7 +129,7 @@ def _weights(weights: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
         yield f"\n{', '.join(names)}: {text}"
 
 
-def _reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
+def reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
     """Yield why each stage was not done and what to do, models with the same reason together."""
     models: dict[str, list[str]] = {}
     for stage, outcome in known.items():
@@ -160,7 +160,7 @@ def plan(stages: Sequence[Stage], known: Mapping[Stage, Outcome], engine: Engine
         return
     print(f"engine {engine.name}: {engine.why}")
     table(("model", "stage", "action", "why"), rows)
-    for line in _weights(weights):
+    for line in weight_lines(weights):
         print(line)
 
 

@@ -72,6 +72,19 @@ def find_all(wanted: Iterable[str], file: Path | None = None) -> list[Model]:
     return [find(name, file) for name in dict.fromkeys(wanted)]
 
 
+def choose(wanted: Iterable[str], file: Path | None, *, every: bool) -> list[Model]:
+    """Return the networks of these names, or every one that has a name of its own.
+
+    Raises:
+        InvalidRequest: both were asked for, or nothing.
+    """
+    names = list(wanted)
+    if every == bool(names):
+        message = "it takes either models or all of them"
+        raise InvalidRequest(message, hint="e.g. --model squeezenet, or --all-models")
+    return [model for family in families(file) for model in family] if every else find_all(names, file)
+
+
 @functools.cache
 def _zoo(file: Path | None) -> Zoo:
     zoo = Zoo(rows.read(FILE, str(FILE.relative_to(ROOT))))

@@ -23,7 +23,7 @@ def planner(name: str = "squeezenet", **settings: object) -> Planner:
 
 def test_the_main_job_in_order() -> None:
     names = [stage.name for stage in main_job(planner(), BACKENDS)]
-    assert names[:4] == ["tf1.generate-weights", "tf1.export", "tf1.freeze", "tf1.reference"]
+    assert names[:4] == ["tf1.export", "tf1.generate-weights", "tf1.freeze", "tf1.reference"]
     assert len(set(names)) == len(names)
     for before, after in [
         ("tf1.freeze", "tf1.to-onnx"),
@@ -37,8 +37,8 @@ def test_the_main_job_in_order() -> None:
 
 def test_prepare_ends_with_the_reference() -> None:
     assert [stage.command.name for stage in prepare(planner())] == [
-        "generate-weights",
         "export",
+        "generate-weights",
         "freeze",
         "reference",
     ]

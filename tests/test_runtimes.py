@@ -38,8 +38,8 @@ def prepare(run_stage: RunStage, seed: int) -> Files:
         folder, result = run_stage(tool, command, inputs={key: files[key] for key in inputs}, params=params)
         files.update({key: folder / name for key, name in result.outputs.items()})
 
-    stage("tf1.generate-weights", seed=seed, **NETWORK, **ENDS)
     stage("tf1.export", **NETWORK, **ENDS)
+    stage("tf1.generate-weights", "graph", seed=seed)
     stage("tf1.freeze", "graph", "signature", "ckpt_index", "ckpt_data")
     stage("tf1.reference", "frozen", "signature", n_inputs=4)
     stage("tf1.to-tflite", "frozen", "signature")
@@ -143,9 +143,9 @@ def test_reference_of_another_model(
     network: Files, run_stage: RunStage, benchmark: Callable[..., Any]
 ) -> None:
     small = {**ENDS, "image_size": 32}
-    folder, result = run_stage("tf1", "generate-weights", params={**NETWORK, **small})
-    files = {key: folder / name for key, name in result.outputs.items()}
     folder, result = run_stage("tf1", "export", params={**NETWORK, **small})
+    files = {key: folder / name for key, name in result.outputs.items()}
+    folder, result = run_stage("tf1", "generate-weights", inputs={"graph": files["graph"]})
     files.update({key: folder / name for key, name in result.outputs.items()})
     folder, result = run_stage("tf1", "freeze", inputs=files)
     inputs = {"frozen": folder / result.outputs["frozen"], "signature": files["signature"]}

@@ -110,7 +110,7 @@ def write_answers(load: Callable[[], Session], target: Target, images: Path, ans
         inputs = arrays.read_inputs(images)
         progress(0.0, f"loading on {target.device}")
         session = load()
-        outputs = infer_all(session, inputs)
+        outputs = infer_all(session, inputs, "image")
         np.savez(answers, outputs=outputs)
     return Result(metrics={"n_inputs": len(outputs)}, metadata={**target.identity, **session.metadata})
 
@@ -181,25 +181,25 @@ def _timed_ms(call: Callable[[], Any]) -> tuple[Any, float]:
     return value, (time.perf_counter_ns() - start) / 1e6
 
 
-def infer_all(session: Session, inputs: Inputs) -> np.ndarray:
-    """Return the network's outputs [n, ...] for all inputs, one inference each."""
+def infer_all(session: Session, inputs: Inputs, source: str = "reference") -> np.ndarray:
+    """Return the network's outputs [n, ...] for all inputs, one inference each; `source` as in `fit`."""
     import numpy as np
 
     answers = []
     for index in range(len(next(iter(inputs.values())))):
-        feed(session, inputs, index)
+        feed(session, inputs, index, source)
         session.infer()
         answers.append(session.output())
     return np.concatenate(answers)
 
 
-def feed(session: Session, inputs: Inputs, index: int) -> None:
+def feed(session: Session, inputs: Inputs, index: int, source: str = "reference") -> None:
     """Set the session's inputs to the `index`-th of `inputs`.
 
     Raises:
         InvalidRequest: the network has other inputs.
     """
-    session.feed(fit(inputs, session.input_shapes, index))
+    session.feed(fit(inputs, session.input_shapes, index, source))
 
 
 def fit(

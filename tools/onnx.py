@@ -204,6 +204,16 @@ def info(onnx: Input, table: Output = "{model}.nodes.json") -> Result:
     return Result(metrics={"nodes": len(nodes), "parameters": parameters}, metadata=metadata)
 
 
+@tool.command()
+def describe(onnx: Input, input_shape: str = "", described: Output = "{model}.onnx.layers.json") -> Result:
+    """Count parameters and operations of each layer; see tools/anatomy.py."""
+    from tools import anatomy, onnx_graph
+
+    found = anatomy.describe(onnx_graph.read(onnx, _read(onnx), anatomy.parse_shapes(input_shape)))
+    write_json(described, found)
+    return anatomy.result(found)
+
+
 def _read(path: Path) -> Any:
     """Return a checked graph.
 

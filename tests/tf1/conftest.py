@@ -59,8 +59,8 @@ def prepared(tf1: Run) -> Prepared:
 
     @functools.cache
     def prepare(model: str) -> dict[str, Path]:
-        made = tf1("generate-weights", model, {}, **zoo_row(model))
-        made |= tf1("export", model, {}, **zoo_row(model))
+        made = tf1("export", model, {}, **zoo_row(model))
+        made |= tf1("generate-weights", model, pick(made, ("graph",)))
         made |= tf1("freeze", model, pick(made, FREEZE), save_weights=True)
         return made
 

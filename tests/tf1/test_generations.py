@@ -48,8 +48,8 @@ def both(tf1: Run, old_python: Path) -> BothMade:
 
 
 def _made(tf1: Run, model: str, service: str) -> Made:
-    made: Made = tf1("generate-weights", model, {}, **zoo_row(model), service=service)
-    made |= tf1("export", model, {}, **zoo_row(model), service=service)
+    made: Made = tf1("export", model, {}, **zoo_row(model), service=service)
+    made |= tf1("generate-weights", model, pick(made, ("graph",)), service=service)
     return made | tf1("freeze", model, pick(made, FREEZE), save_weights=True, service=service)
 
 

@@ -1,4 +1,4 @@
-"""The report tool: results.json and the raw samples in, one HTML page that needs no network out."""
+"""The report tool: a run's results, or a network, in; one HTML page that needs no internet out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tools.stage import Input, Output, Result, Tool, progress
 
-tool = Tool("report", packages=("matplotlib", "jinja2", "numpy"))
+tool = Tool("report", packages=("matplotlib", "jinja2", "netron", "numpy"))
 
 
 @tool.command(cached=False)
@@ -26,3 +26,17 @@ def render(results: Input, html: Output = "report.html") -> Result:
     text = page(run, on_progress=progress)
     Path(html).write_text(text, encoding="utf-8")
     return Result(metrics={"records": len(run.records), "report_kb": round(len(text.encode()) / 1000, 1)})
+
+
+@tool.command()
+def draw(described: Input, title: str, page: Output = "{model}.html") -> Result:
+    """Draw a network, as tf1.describe or onnx.describe read it, on one self-contained HTML page.
+
+    Raises:
+        InvalidRequest: `described` is not such a description.
+    """
+    from tools.report import drawing
+
+    network = drawing.read(described.read_text(encoding="utf-8"), described.name)
+    page.write_text(drawing.page(network, title), encoding="utf-8")
+    return Result(metrics={"layers": len(network["layers"])})

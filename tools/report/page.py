@@ -64,28 +64,37 @@ def page(run: Run, on_progress: Callable[[float, str], None]) -> str:
     for number, model in enumerate(run.models):
         on_progress(number / len(run.models), f"drawing {model}")
         sections.append(_section(run, model, f"m{number}"))
-    environment = Environment(
+    html = (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+            run=run,
+            sections=sections,
+            gaps=gaps,
+            gap_key=_gap_key,
+            host_doubts=answer.host_doubts(run),
+            versions=_versions(run),
+            files=list(_files(run)),
+            has_energy=any(record.energy for record in run.records),
+        )
+    )
+    on_progress(1.0, "done")
+    return html
+
+
+def environment() -> Environment:
+    """Return what the pages' templates are rendered in."""
+    made = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({name: getattr(text, name) for name in text.FILTERS})
-    environment.globals.update(count=text.count, limit=_limit, in_limit=_in_limit)
-    html = environment.get_template("page.html.j2").render(
-        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
-        run=run,
-        sections=sections,
-        gaps=gaps,
-        gap_key=_gap_key,
-        host_doubts=answer.host_doubts(run),
-        versions=_versions(run),
-        files=list(_files(run)),
-        has_energy=any(record.energy for record in run.records),
-    )
-    on_progress(1.0, "done")
-    return html
+    made.filters.update({name: getattr(text, name) for name in text.FILTERS})
+    made.globals.update(count=text.count, limit=_limit, in_limit=_in_limit)
+    return made
 
 
 def _section(run: Run, model: str, anchor: str) -> Section:

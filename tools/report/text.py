@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 from urllib.parse import quote
 
 NONE = "\N{EN DASH}"  # what a cell shows where there is nothing
 FILTERS = (  # what the template uses
     *("number", "ms", "percent", "share", "interval", "cosine", "ratio"),
-    *("status", "fact", "href", "label"),
+    *("status", "fact", "href", "label", "short", "shape", "tensor"),
 )
 NBSP = "\N{NO-BREAK SPACE}"  # number and unit stay on one line
 
@@ -25,6 +25,24 @@ def number(value: Optional[float], digits: int = 3) -> str:
     if exponent < -4:
         return f"{value:.{digits - 1}e}"
     return f"{value:,.{max(0, digits - 1 - exponent)}f}"
+
+
+def short(value: float) -> str:
+    """Show a count in three digits with a prefix: 14.2 k, 177 M; 1,001 stays as it is below ten thousand."""
+    if value < 10_000:
+        return f"{value:,.0f}"
+    exponent = min(int(math.log10(value)) // 3, 4)
+    return f"{number(value / 1000**exponent)}{NBSP}{' kMGT'[exponent]}"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """Show a tensor's shape, its sizes with multiplication signs between."""
+    return "\N{MULTIPLICATION SIGN}".join(map(str, sizes)) or "scalar"
+
+
+def tensor(name: str) -> str:
+    """Show a tensor's name; TensorFlow's `:0` says only that it is an operation's first."""
+    return name.removesuffix(":0")
 
 
 def ms(value: Optional[float]) -> str:

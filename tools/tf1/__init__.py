@@ -15,40 +15,6 @@ tool = Tool("tf1", packages=(*TENSORFLOW, "tf2onnx", "onnx", "numpy"), builds={"
 
 
 @tool.command()
-def generate_weights(
-    network: str,
-    image_size: int = 224,
-    channels: int = 3,
-    classes: int = 1001,
-    depth_multiplier: float = 1.0,
-    sequence_length: int = 128,
-    seed: int = 0,
-    layers: Optional[Input] = None,
-    ckpt_index: Output = "{model}.ckpt.index",
-    ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
-) -> Result:
-    """Write a checkpoint of generated weights: the same values on every machine.
-
-    `layers` is the table of a network that is described by one (tools/tf1/networks/tables.py).
-    """
-    from tools.tf1 import checkpoint, graphs, networks, weights
-
-    prefix = checkpoint.prefix(ckpt_index, ckpt_data)
-    built = networks.build(
-        network,
-        image_size=image_size,
-        channels=channels,
-        classes=classes,
-        depth_multiplier=depth_multiplier,
-        sequence_length=sequence_length,
-        table=layers.read_text() if layers else "",
-    )
-    shapes = graphs.variables(built.graph.as_graph_def())
-    checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
-    return Result(metadata={"variables": len(shapes), "seed": seed})
-
-
-@tool.command()
 def export(
     network: str,
     image_size: int = 224,
@@ -79,6 +45,22 @@ def export(
     described = graphs.signature_of(built.graph, built.inputs, networks.OUTPUT, built.output_kind)
     write_json(signature, described)
     return Result(metadata=described)
+
+
+@tool.command()
+def generate_weights(
+    graph: Input,
+    seed: int = 0,
+    ckpt_index: Output = "{model}.ckpt.index",
+    ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
+) -> Result:
+    """Write a checkpoint of generated weights for an inference graph: the same values on every machine."""
+    from tools.tf1 import checkpoint, graphs, weights
+
+    prefix = checkpoint.prefix(ckpt_index, ckpt_data)
+    shapes = graphs.variables(graphs.read(graph))
+    checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
+    return Result(metadata={"variables": len(shapes), "seed": seed})
 
 
 @tool.command()
@@ -262,6 +244,60 @@ def flops(
     }
     write_json(table, {**metrics, "nodes": rows})
     return Result(metrics=metrics)
+
+
+@tool.command()
+def prune(
+    graph: Input,
+    ckpt_index: Input,
+    ckpt_data: Input,
+    method: str,
+    amount: float,
+    layer: str = "",
+    scope: str = "layer",
+    pruned_index: Output = "{model}.pruned.ckpt.index",
+    pruned_data: Output = "{model}.pruned.ckpt.data-00000-of-00001",
+    sparsity: Output = "{model}.sparsity.json",
+) -> Result:
+    """Set the smallest weights to zero: a ratio of each `layer`, or of all (`global`); or up to a threshold.
+
+    `layer` is a regular expression that is to be found in a kernel's name; all kernels if it is empty.
+    """
+    import shutil
+
+    import numpy as np
+
+    from tools.tf1 import checkpoint, graphs, pruning
+
+    pruning.check(method, amount, scope)
+    shapes = graphs.variables(graphs.read(graph))
+    chosen = pruning.kernels(shapes, layer)
+    values = checkpoint.read(checkpoint.prefix(ckpt_index, ckpt_data), shapes)
+    pruned = pruning.prune({name: values[name] for name in chosen}, method, amount, scope)
+    if all(np.array_equal(values[name], pruned[name]) for name in chosen):
+        shutil.copyfile(ckpt_index, pruned_index)  # a checkpoint written anew has another order
+        shutil.copyfile(ckpt_data, pruned_data)
+    else:
+        values.update(pruned)
+        checkpoint.write(checkpoint.prefix(pruned_index, pruned_data), values)
+    rows = pruning.table(shapes, values, chosen)
+    write_json(sparsity, rows)
+    weights, zeros = (sum(row[key] for row in rows) for key in ("weights", "zeros"))
+    metrics = {"weights": weights, "zeros": zeros, "sparsity": zeros / weights}
+    return Result(metrics=metrics, metadata={"pruned": len(chosen), "kernels": len(rows)})
+
+
+@tool.command()
+def describe(
+    frozen: Input, input_shape: str = "", described: Output = "{model}.frozen.layers.json"
+) -> Result:
+    """Count parameters and operations of each layer of any frozen graph; see tools/anatomy.py."""
+    from tools import anatomy
+    from tools.tf1 import anatomy as frozen_graph
+
+    found = anatomy.describe(frozen_graph.read(frozen, anatomy.parse_shapes(input_shape)))
+    write_json(described, found)
+    return anatomy.result(found)
 
 
 @tool.command()

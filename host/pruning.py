@@ -1,0 +1,73 @@
+"""`prune`: a checkpoint with the smallest weights set to zero, and what it takes to go on with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from host import jobs, show, toolbox
+from host.plan import Planner, Stage
+from host.zoo import Model
+from tools.stage import InvalidRequest
+
+STAGE = "tf1.prune"
+COLUMNS = ("kernel", "shape", "weights", "zeros", "sparsity", "")
+
+
+def plan(
+    model: Model, weights: str, *, ratio: float | None, threshold: float | None, layer: str, scope: str
+) -> jobs.Plan:
+    """Return the plan that prunes by a ratio or by a threshold.
+
+    Raises:
+        InvalidRequest: both or none of the two are given.
+    """
+    if (ratio is None) == (threshold is None):
+        message = "prune takes either a ratio or a threshold"
+        raise InvalidRequest(message, hint="e.g. --ratio 0.5, or --threshold 0.01")
+    method, amount = ("threshold", threshold) if ratio is None else ("ratio", ratio)
+    params = {"method": method, "amount": amount, "layer": layer, "scope": scope}
+
+    def target(planner: Planner) -> list[Stage]:
+        planner.add(toolbox.find(STAGE), params)
+        return planner.stages
+
+    return jobs.for_each([model], weights, {}, target)
+
+
+def prune(planned: jobs.Plan, options: jobs.Options) -> int:
+    """Prune, print each kernel's sparsity and the command that goes on; return the exit code."""
+    ran = jobs.execute(planned, options)
+    for stage, outcome in ran.outcomes.items():
+        if outcome.result and outcome.entry and stage.command.full_name == STAGE:
+            rows = json.loads(outcome.entry.path("sparsity").read_text())
+            name = stage.outputs["pruned_index"].removesuffix(".index")
+            made = options.work / "models" / stage.model / name
+            _print(rows, outcome.result.metrics, stage.model, made, as_json=options.as_json)
+    return jobs.end(ran)
+
+
+def _print(
+    rows: list[dict[str, Any]], metrics: Mapping[str, float], model: str, made: Path, *, as_json: bool
+) -> None:
+    if as_json:
+        show.print_json({**metrics, "weights_prefix": str(made), "kernels": rows})
+        return
+    show.table(COLUMNS, [_row(row) for row in rows])
+    print(f"\n{metrics['zeros']:,} of {metrics['weights']:,} weights are zero: {metrics['sparsity']:.2%}")
+    print(f"next: python runner.py all --model {model} --weights {made}")
+
+
+def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    shape = "x".join(map(str, row["shape"]))
+    left_alone = "" if row["pruned"] else "left as it is"
+    return (
+        row["name"],
+        shape,
+        f"{row['weights']:,}",
+        f"{row['zeros']:,}",
+        f"{row['sparsity']:.2%}",
+        left_alone,
+    )
