@@ -179,6 +179,9 @@ class Runtime:
     def output(self) -> Array:
         return self.answer.copy()
 
+    def operations(self) -> Mapping[str, int]:
+        return {"float32": 3, "int32": 1}
+
 
 def benchmark(folder: Path, at: int, fault: Callable[[Runtime], None], **changes: Any) -> Any:
     inputs = RANDOM.normal(size=(8, 4, 4, 3)).astype("f")
@@ -209,6 +212,17 @@ def test_benchmark_of_a_right_runtime(tmp_path: Path) -> None:
         1,
     )
     assert result.metrics["load_ms"] > 0
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("fp32", None), ("fp16", 16), ("int8", 8)])
+def test_a_precision_that_nothing_is_computed_in_is_warned_of(
+    tmp_path: Path, precision: str, bits: int | None
+) -> None:
+    metadata = benchmark(tmp_path, at=10**9, fault=nothing, precision=precision).metadata
+    assert metadata["operations"] == {"float32": 3, "int32": 1}
+    said = f"nothing is computed in {bits} bits here: 3 in float32, 1 in int32" if bits else ""
+    assert said in "".join(metadata.get("warnings", []))
+    assert ("warnings" in metadata) == bool(bits)
 
 
 def test_runtime_that_stops_computing_after_the_gate(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
 
 Runs every network in every precision on the CPU of every backend, and prints for each the lowest cosine, the
 largest error as a fraction of the reference output's spread, and how many first classes are the reference's.
-The last two columns of each network are controls, faults that every precision's limits have to refuse: the
-network with noise of a tenth of its weights' deviation, and the network with weights of another seed.
+The last two rows of each network are controls, faults that every precision's limits should refuse: noise of
+a tenth of the weights' standard deviation, and the weights of each layer shuffled.
 """
 
 from __future__ import annotations
