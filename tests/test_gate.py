@@ -239,6 +239,17 @@ def test_output_of_an_earlier_input_is_caught_even_where_all_outputs_are_alike()
         _check_last(answers[7:], answers, answers, "fp16")
 
 
+def test_another_first_class_of_one_input_is_no_fault_of_the_timed_runs_if_it_was_none_before() -> None:
+    expected = REFERENCES["logits"].copy()
+    first, rival = expected[0].argsort()[[-1, 0]]
+    expected[0, rival] = expected[0, first] - 0.1 * np.ptp(expected[0])
+    answers = expected.copy()
+    answers[0, rival] += 0.2 * np.ptp(expected[0])
+    with pytest.raises(WrongOutput, match="first class"):
+        gate.check(answers[:1], expected[:1], "int8")
+    _check_last(answers[:1], answers, expected, "int8")
+
+
 def test_runtime_that_breaks_while_it_is_timed(tmp_path: Path) -> None:
     def overflow(runtime: Runtime) -> None:
         runtime.answer = runtime.answer * np.nan

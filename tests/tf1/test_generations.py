@@ -15,7 +15,7 @@ from host import ROOT
 from host.engines.venv import installed_python, tool_environment
 from host.toolbox import builds
 from tests.project import Project
-from tests.tf1.conftest import FREEZE, Run, pick, zoo_row
+from tests.tf1.conftest import FREEZE, GENERATE, Run, pick, zoo_row
 from tools.stage import Unsupported
 
 NEW, OLD = "tf1", "tf1-legacy"
@@ -50,7 +50,7 @@ def both(tf1: Run, old_python: Path) -> BothMade:
 
 def _made(tf1: Run, model: str, service: str) -> Made:
     made: Made = tf1("export", model, {}, **zoo_row(model), service=service)
-    made |= tf1("generate-weights", model, pick(made, ("graph",)), service=service)
+    made |= tf1("generate-weights", model, pick(made, GENERATE), service=service)
     return made | tf1("freeze", model, pick(made, FREEZE), save_weights=True, service=service)
 
 

@@ -21,6 +21,9 @@ FROZEN = ("frozen", "signature")
     [
         "squeezenet",
         "alexnet_v2",
+        "two_squeezenet",
+        "lenet",
+        "cifarnet",
         "mobilenet_v1_1.0",
         "mobilenet_v2_1.4",
         "inception_v2",
@@ -36,8 +39,8 @@ def test_outputs_differ_between_inputs_and_have_a_clear_winner(
     made = tf1("reference", model, pick(prepared(model), FROZEN))
     with np.load(made["reference"]) as reference:
         inputs, outputs = reference["inputs/input"], reference["outputs"]
-    size = zoo_row(model)["image_size"]
-    assert inputs.shape == (8, size, size, 3)
+    row = zoo_row(model)
+    assert inputs.shape == (8, row["image_size"], row["image_size"], row["channels"])
     assert inputs.dtype == outputs.dtype == np.float32
     assert -1 <= inputs.min() < -0.9
     assert 0.9 < inputs.max() <= 1

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from tests.tf1.conftest import FREEZE, Prepared, Run, pick
+from tests.tf1.conftest import FREEZE, GENERATE, Prepared, Run, pick
 from tools.tf1.weights import generate
 
 pytestmark = pytest.mark.tool
@@ -39,7 +39,7 @@ def test_another_numpy_makes_the_same_bytes(prepared: Prepared) -> None:
 
 def test_another_seed_gives_other_weights(tf1: Run, prepared: Prepared) -> None:
     made = prepared("squeezenet")
-    other = tf1("generate-weights", "squeezenet", pick(made, ("graph",)), seed=1)
+    other = tf1("generate-weights", "squeezenet", pick(made, GENERATE), seed=1)
     frozen = tf1("freeze", "squeezenet", pick({**made, **other}, FREEZE), save_weights=True)
     with np.load(made["weights"]) as old, np.load(frozen["weights"]) as new:
         assert not any(np.array_equal(old[name], new[name]) for name in old.files)
