@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from host import toolbox, zoo
@@ -73,3 +74,15 @@ FREEZE = ("graph", "signature", "ckpt_index", "ckpt_data")
 
 def pick(made: dict[str, Path], names: tuple[str, ...]) -> dict[str, Path]:
     return {name: made[name] for name in names}
+
+
+def blown_up(tf1: Run, frozen: dict[str, Path], folder: Path) -> float:
+    """Return what a rounding of the input makes of the output, as a part of the output's spread."""
+    inputs = {**frozen, "images": folder / "m.images.npz"}
+    with np.load(tf1("reference", "m", frozen, n_inputs=1)["reference"]) as reference:
+        image = reference["inputs/input"]
+    noise = 1e-6 * np.random.default_rng(0).standard_normal(image.shape)
+    np.savez(inputs["images"], **{"inputs/input": (image + noise).astype(np.float32)})
+    with np.load(tf1("reference", "m", inputs, n_inputs=1)["reference"]) as reference:
+        expected, found = reference["outputs"]
+    return float(np.abs(found - expected).max() / np.ptp(expected))

@@ -58,7 +58,7 @@ def generate_weights(
 ) -> Result:
     """Write a checkpoint of generated weights for an inference graph: the same values on every machine.
 
-    The logits of a network that is described by a table, `layers`, are brought to scale (calibrate.py).
+    Those of a network that is described by a table, `layers`, depend on its depth and outputs (calibrate.py).
     """
     from tools.tf1 import calibrate, checkpoint, graphs, weights
 
@@ -66,10 +66,13 @@ def generate_weights(
     ends = graphs.read_signature(signature)
     network = graphs.read(graph, *ends["inputs"], ends["output"])
     shapes = graphs.variables(network)
-    values = {name: weights.generate(seed, name, shape) for name, shape in shapes.items()}
+    loaded = graphs.load(network, graph) if layers else None
+    deep = bool(layers) and calibrate.is_deep(loaded)
+    values = {name: weights.generate(seed, name, shape, deep=deep) for name, shape in shapes.items()}
     metadata = {"variables": len(shapes), "seed": seed}
     if layers:
-        metadata["logits_scale"] = calibrate.scale_logits(graphs.load(network, graph), ends, values)
+        metadata["deep"] = deep
+        metadata["logits_scale"] = calibrate.scale_logits(loaded, ends, values)
     checkpoint.write(prefix, values)
     return Result(metadata=metadata)
 

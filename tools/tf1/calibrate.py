@@ -1,9 +1,9 @@
-"""The scale of the logits of a network that the user describes, measured.
+"""What generated weights have to know of a network that is described by a table: depth, and logits.
 
 A kernel of tools/tf1/weights.py keeps the scale of the activations, but not every network does: each residual
 block adds to it, and an average over the map takes from it. Behind a few dozen layers the softmax would be
 on one class whatever the input, or the same for all classes, and then a conversion that is wrong looks right.
-Networks of the zoo have their gains in weights.py; of a user's layers nothing is known before they have run.
+Networks that are code have their gains in weights.py; of a table nothing is known before it has run.
 """
 
 from __future__ import annotations
@@ -20,6 +20,16 @@ from tools.tf1.runtime import tf
 INPUTS = 4
 GOOD = (0.5, 4.0)  # standard deviation of the logits with which a softmax of 1001 classes has a clear winner
 AIM = 1.5
+DEEP = 24  # kernels behind one another that a rounding passes before it is a tenth of what the gate allows
+
+
+def is_deep(graph: Any) -> bool:
+    """Whether so many kernels are behind one another that weights.py has to hold roundings down."""
+    kernels: dict[str, int] = {}
+    for operation in graph.get_operations():  # each after what it reads
+        before = max((kernels[tensor.op.name] for tensor in operation.inputs), default=0)
+        kernels[operation.name] = before + (operation.type in counts.MULTIPLY_ADDS)
+    return max(kernels.values()) > DEEP
 
 
 def scale_logits(graph: Any, signature: Signature, values: dict[str, Any]) -> float:

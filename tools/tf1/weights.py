@@ -58,12 +58,16 @@ GAINS: Mapping[str, float] = {
     r"cell_.*(1x1|path[12]_conv)/weights": 0.56,  # what goes into the sums of a NASNet's cell
 }
 
+# The same for a network that is described by a table and has many kernels behind one another.
+DEEP: Mapping[str, float] = {"weights": 0.82, "biases": 54.0, "beta": 54.0}
 
-def generate(seed: int, name: str, shape: Sequence[int]) -> Any:
-    """Return the float32 array of the variable `name`."""
+
+def generate(seed: int, name: str, shape: Sequence[int], *, deep: bool = False) -> Any:
+    """Return the float32 array of the variable `name`, of a `deep` network or another."""
     key = f"{seed}/{name}/{'x'.join(map(str, shape))}"
     kind = name.rpartition("/")[2]
     factor = _product(gain for pattern, gain in GAINS.items() if re.search(pattern, name))
+    factor *= DEEP.get(kind, 1.0) if deep else 1.0
     if kind in VECTORS:
         centre, half_width = VECTORS[kind]
         return uniform(key, shape, math.sqrt(factor) * half_width) + np.float32(centre)
