@@ -1,10 +1,10 @@
 """What preparing the zoo costs: `python -m tests.bench.zoo [--model NAME ...] [--json]`.
 
 Prints, all from one machine and one sitting:
-- for each network of one `prepare` run (every network of the zoo if none is named): seconds in the tool, the peak
-  memory of the one tf1 process while it was at this network, and what the process held after it;
-- for five networks, the same stages in one process against one process for each stage, which is how the scripts
-  of the study (export, generate weights, freeze) were run.
+- for each network of one `prepare` run (every network of the zoo if none is named): seconds in the tool, the
+  peak memory of the one tf1 process while it was at this network, and what the process held after it;
+- for five networks, the same stages in one process against one process for each stage, which is how the
+  scripts of the study (export, generate weights, freeze) were run.
 
 The kernel keeps a process's peak memory; it is set back after each network, for which Linux is needed.
 """
@@ -159,8 +159,8 @@ def main() -> None:
             )
         )
     print("all {seconds:.1f} s, peak {peak_mb:.0f} MB".format(**found))
-    line = "{stages} stages: one process {one_process_s:.1f} s, one each {process_per_stage_s:.1f} s, {ratio:.1f} x"
-    print(line.format(**found["five"]))
+    line = "{stages} stages: in one process {one_process_s:.1f} s, one each {process_per_stage_s:.1f} s"
+    print(line.format(**found["five"]), "ratio {ratio:.1f}".format(**found["five"]), sep=", ")
     print(found["machine"])
 
 
