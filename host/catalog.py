@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from host import images, show, toolbox, zoo
+from host import checkpoints, images, show, toolbox, zoo
 from host.compose import Service
 from host.engines.choose import services
 from host.jobs import note
 from host.zoo import Model
 from tools.layer_table import Layer, read
-from tools.stage import InvalidRequest
+from tools.stage import InvalidRequest, StageError
 
 SHAPE = ("image_size", "image_size", "channels", "sequence_length")  # what of a row is its input's shape
 
@@ -40,17 +40,23 @@ def _family_name(names: Sequence[str]) -> str:
     return f"{stem}_{'|'.join(name.removeprefix(stem + '_') for name in names)}"
 
 
-def show_model(name: str, file: Path | None, *, as_json: bool) -> None:
-    """Print what is known of one network."""
+def show_model(name: str, file: Path | None, work: Path, *, as_json: bool) -> None:
+    """Print what is known of one network, and of its published checkpoint."""
     model = zoo.find(name, file)
+    weights = _published(model.name, work)
     if as_json:
-        show.print_json(dataclasses.asdict(model))
+        show.print_json({**dataclasses.asdict(model), "published": weights or None})
         return
     print(f"{model.name}: {model.about}")
     show.table(("parameter", "value"), [(key, str(value)) for key, value in model.params.items()])
     if model.table:
         print()
         show.table(("layer", "operation", "reads", "keys"), _layer_rows(read(model.table["layers"], name)))
+    print()
+    if weights:
+        show.table(("published checkpoint", ""), [(key, str(value)) for key, value in weights.items()])
+    else:
+        print("published checkpoint: none is known; your own: --weights PATH")
 
 
 def _layer_rows(layers: Iterable[Layer], indent: str = "") -> Iterator[tuple[str, ...]]:
@@ -60,6 +66,57 @@ def _layer_rows(layers: Iterable[Layer], indent: str = "") -> Iterator[tuple[str
         said = ", ".join(f"{key} {value}" for key, value in keys.items())
         yield indent + layer.name, layer.op, ", ".join(layer.inputs), said
         yield from _layer_rows(layer.keys.get("layers", []), indent + "  ")
+
+
+def _published(name: str, work: Path) -> dict[str, str | int | None]:
+    """Return what is known of a network's published checkpoint, empty if there is none."""
+    wanted = checkpoints.published(name)
+    if wanted is None:
+        return {}
+    here = checkpoints.find(wanted, work.resolve())
+    flag = "" if wanted.sha256 or checkpoints.digest(wanted) else f" {checkpoints.TRUST}"
+    digest = here.sha256 if here else checkpoints.digest(wanted)
+    return {
+        "url": wanted.url,
+        "checkpoint": wanted.checkpoint,
+        "size_bytes": wanted.size_bytes,
+        "sha256": digest,
+        "sha256_from": "tools/models.toml" if wanted.sha256 else "your lock file" if digest else "nobody",
+        "here": f"since {here.date}" if here else f"no; python runner.py fetch {name}{flag}",
+    }
+
+
+def fetch_models(names: Sequence[str], work: Path, *, all_models: bool, trust: bool) -> int:
+    """Fetch published checkpoints, one after the other; return the first failure's exit code, else 0.
+
+    Raises:
+        InvalidRequest: none is named, or there is no such network, or none is published of it.
+    """
+    if all_models == bool(names):
+        message = "fetch takes the names of networks, or --all"
+        raise InvalidRequest(message, hint=f"Published: {', '.join(checkpoints.all_published())}")
+    wanted = [_wanted(name) for name in names or checkpoints.all_published()]
+    rows, errors = [], []
+    for entry in wanted:
+        try:
+            here = checkpoints.fetch(entry, work.resolve(), note=note, trust=trust)
+            rows.append((entry.model, f"here since {here.date}", here.sha256))
+        except StageError as error:
+            rows.append((entry.model, error.one_line(), ""))
+            errors.append(error)
+    if len(wanted) == 1 and errors:
+        raise errors[0]
+    show.table(("model", "state", "sha256"), rows)
+    return errors[0].exit_code if errors else 0
+
+
+def _wanted(name: str) -> checkpoints.Published:
+    if entry := checkpoints.published(name):
+        return entry
+    zoo.find(name)
+    message = f"no published checkpoint of {name} is known"
+    known = checkpoints.all_published()
+    raise InvalidRequest(message, hint=toolbox.nearest(name, known, ", ".join(known)))
 
 
 def build_images(tools: Sequence[str], *, base: str | None, offline_base: bool) -> None:

@@ -13,7 +13,9 @@ from host.store import Store
 from tools.stage import InvalidRequest, check_name
 
 
-def clean(work: Path, *, keys: Iterable[str], store: bool, runs: bool, environments: bool) -> None:
+def clean(
+    work: Path, *, keys: Iterable[str], store: bool, runs: bool, environments: bool, downloads: bool
+) -> None:
     """Remove what is named; what a killed run left half-made goes in any case.
 
     Raises:
@@ -24,6 +26,7 @@ def clean(work: Path, *, keys: Iterable[str], store: bool, runs: bool, environme
         targets = [_entry(base, key) for key in keys]
         targets += [base / "store", base / "models"] if store else []
         targets += [base / "runs"] if runs else []
+        targets += [base / "downloads"] if downloads else []
         targets += [cache_folder() / "venvs"] if environments else []
         for target in targets:
             size = _megabytes(target)
@@ -45,6 +48,7 @@ def _usage(work: Path) -> None:
     places = {
         "store": (work / "store", "--store"),
         f"runs ({len(run_names(work))})": (work / "runs", "--runs"),
+        "downloads": (work / "downloads", "--downloads"),
         "environments": (cache_folder() / "venvs", "--environments"),
     }
     rows = [(name, f"{_megabytes(path):.0f}", flag, str(path)) for name, (path, flag) in places.items()]

@@ -9,7 +9,8 @@ from typing import Any
 
 from rich.text import Text
 
-from host import jobs, pictures, results, show, toolbox, zoo
+from host import jobs, pictures, results, show, toolbox
+from host.options import Networks, Running
 from host.pipeline import Outcome
 from host.plan import Planner, Stage
 from tools.stage import InvalidRequest, WrongOutput, write_json
@@ -18,9 +19,8 @@ FILE = "labels.json"  # in the run's folder
 
 
 def plan(
-    model: str,
+    networks: Networks,
     image: Path | None,
-    weights: str,
     backends: Sequence[str] | None,
     inputs: Sequence[str],
     *,
@@ -31,10 +31,9 @@ def plan(
     """Return the plan: the reference graph's answers and each backend's, all of them named.
 
     Raises:
-        InvalidRequest: there is no such model or backend, or one that cannot answer.
+        InvalidRequest: there is no such backend, or it or the model cannot answer.
     """
-    found = zoo.find(model)
-    pictures.require_image_network(found)
+    pictures.require_image_network(networks.one())
     wanted = [_able(jobs.backend(name)) for name in backends] if backends else _all_able()
     files = [*inputs, f"labels={labels}"] if labels else inputs
 
@@ -52,7 +51,7 @@ def plan(
                 planner.add(name, {"top": top, "precision": answers.params["precision"]}, sources)
         return planner.stages
 
-    return jobs.for_each([found], weights, {"threads": threads}, target, inputs=files, images=image)
+    return jobs.for_each(networks, {"threads": threads}, target, inputs=files, images=image)
 
 
 def _able(backend: str) -> str:
@@ -75,16 +74,16 @@ def _is_generated(stage: Stage) -> bool:
     return any(need.command.full_name == "tf1.generate-weights" for need in stage.ancestors())
 
 
-def carry_out(plan: jobs.Plan, options: jobs.Options) -> int:
+def carry_out(plan: jobs.Plan, running: Running) -> int:
     """Run the plan, show the table; return the exit code, that of a wrong output if a backend disagrees.
 
     Raises:
         StageError: there is no picture to look at, which is then all that there is to say.
     """
-    ran = jobs.execute(plan, options)
-    document = describe(ran.stages, ran.outcomes)
+    ran = jobs.execute(plan, running)
+    document = describe(ran.stages, ran.outcomes) | {"weights": ran.document["run"]["weights"]}
     write_json(ran.folder / FILE, document)
-    if options.as_json:
+    if running.as_json:
         show.print_json({**document, "folder": str(ran.folder)})
     else:
         _show(document)
@@ -176,6 +175,7 @@ def _agreement(row: Mapping[str, Any]) -> Text:
 
 
 def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
+    yield from (line.strip() for line in show.weight_lines(document["weights"]))
     named = [row for row in document["rows"] if row["top"]]
     if generated := [_name(row) for row in named if row["generated_weights"]]:
         whose = "The weights" if len(generated) == len(named) else f"The weights of {', '.join(generated)}"

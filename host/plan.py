@@ -10,12 +10,14 @@ from typing import Any
 
 from host import toolbox
 from host.store import Entry
+from host.weights import GENERATED, Weights
 from host.zoo import Model
 from tools import gate
 from tools.stage import Command, InvalidRequest
 
 PRECISION = "precision"  # the parameter that decides which of an artifact's forms a stage reads
-PREPARE = ("tf1.generate-weights", "tf1.export", "tf1.freeze", "tf1.reference")
+PREPARE = ("graph", "ckpt_index", "frozen", "reference")
+IMPORT = "tf1.import-weights"  # makes what tf1.generate-weights makes, from a trained checkpoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,7 +25,8 @@ class Stage:
     """One command for one model; each input is what another stage makes, or a file that the user gave.
 
     `made_as` has the names that inputs have where they are made, if those are others: a benchmark in int8
-    reads as its `tflite` what is made as `tflite_int8`.
+    reads as its `tflite` what is made as `tflite_int8`. `weights` says which the model's are, and why; None
+    where a plan does without them.
     """
 
     model: str
@@ -31,6 +34,7 @@ class Stage:
     params: Mapping[str, Any]
     inputs: Mapping[str, Stage | Entry]
     made_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    weights: Weights | None = None
 
     @property
     def name(self) -> str:
@@ -60,22 +64,33 @@ class Planner:
 
     `given` are files that the user supplies instead of what a stage would make; `settings` are parameters
     that every stage takes which has them (`budget_s`, `threads`); `asked_for` are optional inputs that are
-    to be made instead of left out.
+    to be made instead of left out. With `weights` that are not generated the import of their checkpoint
+    takes the place of the stage that generates one. A given file that is None is one that a run would bring
+    here first; such a plan is for looking at.
     """
 
     def __init__(
         self,
         model: Model,
-        given: Mapping[str, Entry],
+        given: Mapping[str, Entry | None],
         settings: Mapping[str, Any],
+        *,
         asked_for: Collection[str] = (),
+        weights: Weights | None = None,
     ) -> None:
         self._model = model
         self.given = given
         self._settings = settings
         self._asked_for = asked_for
+        self._weights = weights
         self._made: dict[str, Stage] = {}
         self.stages: list[Stage] = []
+
+    def maker(self, artifact: str) -> Command:
+        """Return the command that makes `artifact` for this model."""
+        replacement = toolbox.find(IMPORT)
+        trained = self._weights is not None and self._weights.source != GENERATED
+        return replacement if trained and artifact in replacement.outputs else toolbox.producer(artifact)
 
     def want(self, command: Command) -> Stage:
         """Plan `command` with its usual parameters, once."""
@@ -96,20 +111,28 @@ class Planner:
         Raises:
             InvalidRequest: a parameter is unknown or missing, or nothing makes an input.
         """
-        given: dict[str, Stage | Entry] = {**self.given, **(sources or {})}
+        given: dict[str, Stage | Entry | None] = {**self.given, **(sources or {})}
         merged = self._parameters(command, params or {})
         inputs: dict[str, Stage | Entry] = {}
         made_as: dict[str, str] = {}
         for artifact in command.inputs:
             name = toolbox.in_precision(artifact, str(merged.get(PRECISION)))
             if artifact in given:
-                inputs[artifact] = given[artifact]
+                if source := given[artifact]:
+                    inputs[artifact] = source
             elif name in given or toolbox.is_made(name):
-                inputs[artifact] = given.get(name) or self.want(toolbox.producer(name))
+                inputs[artifact] = given.get(name) or self.want(self.maker(name))
                 made_as[artifact] = name
             elif artifact not in command.optional or artifact in self._asked_for:
-                inputs[artifact] = self.want(toolbox.producer(artifact))
-        stage = Stage(model=self._model.name, command=command, params=merged, inputs=inputs, made_as=made_as)
+                inputs[artifact] = self.want(self.maker(artifact))
+        stage = Stage(
+            model=self._model.name,
+            command=command,
+            params=merged,
+            inputs=inputs,
+            made_as=made_as,
+            weights=self._weights,
+        )
         self.stages.append(stage)
         return stage
 
@@ -145,7 +168,7 @@ def main_job(planner: Planner, backends: Iterable[str], precisions: Sequence[str
 
 def prepare(planner: Planner) -> list[Stage]:
     """Plan weights, inference graph, frozen graph and reference outputs for one model."""
-    for command in map(toolbox.find, PREPARE):
+    for command in map(planner.maker, PREPARE):
         if not command.outputs.keys() <= planner.given.keys():
             planner.want(command)
     return planner.stages

@@ -16,7 +16,7 @@ from typing import Any
 from host import ROOT
 from host.engines import Engine
 from host.pipeline import Outcome, Pipeline
-from host.plan import Stage
+from host.plan import IMPORT, Stage
 from host.run import Run
 from host.version import VERSION
 from tools.stage import write_json
@@ -40,6 +40,9 @@ def about(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
         "host": run.host,
         "project_version": VERSION,
         "models": list(dict.fromkeys(stage.model for stage in pipeline.outcomes)),
+        "weights": {
+            stage.model: _weights(stage, pipeline.outcomes) for stage in pipeline.outcomes if stage.weights
+        },
         "processes": pipeline.processes,
         "stages": [_stage(stage, outcome, run) for stage, outcome in pipeline.outcomes.items()],
     }
@@ -73,6 +76,7 @@ def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, fold
         "peak_rss_mb": metrics.get("peak_rss_mb") if ok else None,
         "correctness": _correctness(metrics),
         "energy": None,
+        "weights": _weights(stage, outcomes),
         "artifacts": _artifacts(stage, outcomes, folder),
         "versions": dict(result.versions) if result else {},
         "metadata": {**metadata, **_reference(stage, outcomes), "made_by": _made_by(stage, outcomes)},
@@ -121,6 +125,18 @@ def _samples(outcome: Outcome, folder: Path) -> str | None:
     if outcome.result is None or outcome.folder is None:
         return None
     return os.path.relpath(outcome.folder / outcome.result.outputs["samples"], folder)
+
+
+def _weights(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any] | None:
+    """Where the weights come from and why, and what was found in a trained checkpoint."""
+    if stage.weights is None:
+        return None
+    imported = [
+        outcome.result.metadata
+        for other, outcome in outcomes.items()
+        if other.model == stage.model and other.command.full_name == IMPORT and outcome.result
+    ]
+    return {**stage.weights.record(), "imported": dict(imported[0]) if imported else None}
 
 
 def _artifacts(stage: Stage, outcomes: Mapping[Stage, Outcome], folder: Path) -> dict[str, str]:

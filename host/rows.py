@@ -31,6 +31,7 @@ KEYS: Mapping[str, Key] = {
     "image_size": count(),
     "channels": count(),
     "classes": count(),
+    "labels_offset": Key("0 or 1", lambda value: type(value) is int and value in (0, 1), 0),
     "preprocessing": choice("inception", "vgg", "lenet", "cifarnet"),
     "scope": SCOPE,
     "end_point": SCOPE,

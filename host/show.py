@@ -62,7 +62,7 @@ def outcomes(
         _results(records)
     else:
         _findings(known)
-    for line in (*reasons(known), *warnings(known)):
+    for line in (*weight_lines(document["run"]["weights"]), *reasons(known), *warnings(known)):
         print(line)
     report = folder / "report.html"
     print(f"\nrun: {folder}" + (f"\nreport: {report}" if report.exists() else ""))
@@ -119,6 +119,16 @@ def _findings(known: Mapping[Stage, Outcome]) -> None:
             print(f"files: {outcome.folder}")
 
 
+def weight_lines(weights: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    """Yield which weights were taken and why, models with the same ones and the same reason together."""
+    models: dict[str, list[str]] = {}
+    for model, these in weights.items():
+        text = f"{these['source']} weights ({these['name']}), because: {these['reason']}."
+        models.setdefault(f"{text} {these['hint'] or ''}".strip(), []).append(model)
+    for text, names in models.items():
+        yield f"\n{', '.join(names)}: {text}"
+
+
 def reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
     """Yield why each stage was not done and what to do, models with the same reason together."""
     models: dict[str, list[str]] = {}
@@ -141,13 +151,17 @@ def warnings(known: Mapping[Stage, Outcome]) -> Iterable[str]:
 def plan(stages: Sequence[Stage], known: Mapping[Stage, Outcome], engine: Engine, *, as_json: bool) -> None:
     """Show what would run and why."""
     rows = [(stage.model, stage.name, *_forecast(stage, known.get(stage))) for stage in stages]
+    weights = {stage.model: stage.weights.record() for stage in stages if stage.weights}
     if as_json:
         keys = ("model", "stage", "action", "why")
         listed = [dict(zip(keys, row, strict=True)) for row in rows]
-        print_json({"engine": engine.name, "engine_reason": engine.why, "stages": listed})
+        about = {"engine": engine.name, "engine_reason": engine.why, "weights": weights}
+        print_json({**about, "stages": listed})
         return
     print(f"engine {engine.name}: {engine.why}")
     table(("model", "stage", "action", "why"), rows)
+    for line in weight_lines(weights):
+        print(line)
 
 
 def _forecast(stage: Stage, outcome: Outcome | None) -> tuple[str, str]:

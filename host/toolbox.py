@@ -72,7 +72,9 @@ def find(full_name: str) -> Command:
 
 
 def producer(artifact: str) -> Command:
-    """Return the one command that makes `artifact`.
+    """Return the one command that makes `artifact` of what other commands make.
+
+    One that needs a file that only the user has (a trained checkpoint) is for a plan to choose.
 
     Raises:
         InvalidRequest: none does.
@@ -90,8 +92,17 @@ def is_made(artifact: str) -> bool:
     return bool(_makers(artifact))
 
 
+@functools.cache
 def _makers(artifact: str) -> list[Command]:
-    return [command for command in commands() if artifact in command.outputs and command.cached]
+    """Return the commands that make `artifact` of what others make, and not of a file of the user's."""
+    made = {name for command in commands() for name in command.outputs}
+    return [
+        command
+        for command in commands()
+        if artifact in command.outputs
+        and command.cached
+        and made.issuperset(set(command.inputs) - set(command.optional))
+    ]
 
 
 def in_precision(artifact: str, precision: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 from host.engines.venv import VenvEngine, environment
 from host.session import Session
 from host.toolbox import tools
+from tests.project import NOWHERE
 from tools.stage import Request, Result
+
+os.environ["MOBILE_ACCELERATOR_MIRROR"] = NOWHERE
 
 RunStage = Callable[..., tuple[Path, Result]]
 

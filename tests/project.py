@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 from host import ROOT
 
 LAB = Path(__file__).parent / "lab"
+NOWHERE = "http://127.0.0.1:9"  # a port that nobody listens on: no test ever fetches from the internet
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "work", "tests", "docs")
 
 
@@ -22,6 +24,16 @@ class Project:
 
     folder: Path
     work: Path
+    mirror: str = NOWHERE
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What keeps a test's traffic and a test's trust to the test."""
+        return {
+            "MOBILE_ACCELERATOR_MIRROR": self.mirror,
+            "MOBILE_ACCELERATOR_LOCK": str(self.work.parent / "models.lock.toml"),
+            "NO_PROXY": "127.0.0.1",
+        }
 
     @classmethod
     def copy(cls, folder: Path) -> Project:
@@ -54,7 +66,16 @@ class Project:
         return self.call(argv)
 
     def call(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(argv, cwd=self.folder, capture_output=True, text=True, check=False, timeout=600)
+        environment = {**os.environ, **self.environment}
+        return subprocess.run(
+            argv,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
 
     def results(self, run: str = "latest") -> dict[str, Any]:
         data: dict[str, Any] = json.loads((self.work / "runs" / run / "results.json").read_text())

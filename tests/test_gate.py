@@ -179,6 +179,9 @@ class Runtime:
     def output(self) -> Array:
         return self.answer.copy()
 
+    def operations(self) -> Mapping[str, int]:
+        return {"float32": 3, "int32": 1}
+
 
 def benchmark(folder: Path, at: int, fault: Callable[[Runtime], None], **changes: Any) -> Any:
     inputs = RANDOM.normal(size=(8, 4, 4, 3)).astype("f")
@@ -211,6 +214,17 @@ def test_benchmark_of_a_right_runtime(tmp_path: Path) -> None:
     assert result.metrics["load_ms"] > 0
 
 
+@pytest.mark.parametrize(("precision", "bits"), [("fp32", None), ("fp16", 16), ("int8", 8)])
+def test_a_precision_that_nothing_is_computed_in_is_warned_of(
+    tmp_path: Path, precision: str, bits: int | None
+) -> None:
+    metadata = benchmark(tmp_path, at=10**9, fault=nothing, precision=precision).metadata
+    assert metadata["operations"] == {"float32": 3, "int32": 1}
+    said = f"nothing is computed in {bits} bits here: 3 in float32, 1 in int32" if bits else ""
+    assert said in "".join(metadata.get("warnings", []))
+    assert ("warnings" in metadata) == bool(bits)
+
+
 def test_runtime_that_stops_computing_after_the_gate(tmp_path: Path) -> None:
     with pytest.raises(WrongOutput, match="right before the timing, but not in the timed runs") as caught:
         benchmark(tmp_path, at=9, fault=nothing)
@@ -223,6 +237,17 @@ def test_output_of_an_earlier_input_is_caught_even_where_all_outputs_are_alike()
     _check_last(answers[:1], answers, answers, "fp16")
     with pytest.raises(WrongOutput, match="given input 0 and answered as to input 7"):
         _check_last(answers[7:], answers, answers, "fp16")
+
+
+def test_another_first_class_of_one_input_is_no_fault_of_the_timed_runs_if_it_was_none_before() -> None:
+    expected = REFERENCES["logits"].copy()
+    first, rival = expected[0].argsort()[[-1, 0]]
+    expected[0, rival] = expected[0, first] - 0.1 * np.ptp(expected[0])
+    answers = expected.copy()
+    answers[0, rival] += 0.2 * np.ptp(expected[0])
+    with pytest.raises(WrongOutput, match="first class"):
+        gate.check(answers[:1], expected[:1], "int8")
+    _check_last(answers[:1], answers, expected, "int8")
 
 
 def test_runtime_that_breaks_while_it_is_timed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from host import ROOT, pictures, toolbox, zoo
@@ -208,9 +209,23 @@ def test_pictures_are_planned_only_where_they_are_asked_for(tmp_path: Path) -> N
     entry = Store(tmp_path / "work").take_in({"pictures": tmp_path / "a.png"})
     model = zoo.find("squeezenet")
     without = prepare(Planner(model, {}, {}))
-    with_them = prepare(Planner(model, {"pictures": entry}, {}, ("images",)))
+    with_them = prepare(Planner(model, {"pictures": entry}, {}, asked_for=("images",)))
     assert "image.preprocess" not in [stage.name for stage in without]
     [reference] = [stage for stage in with_them if stage.name == "tf1.reference"]
     made = reference.inputs["images"]
     assert made in with_them
     assert toolbox.producer("images").full_name == "image.preprocess"
+
+
+@pytest.mark.tool
+def test_inputs_that_are_none_or_of_another_network(project: Project, sample: Path, tmp_path: Path) -> None:
+    none, other = tmp_path / "none.npz", tmp_path / "other.npz"
+    none.write_bytes(b"garbage")
+    np.savez(other, **{"inputs/input": np.zeros((1, 32, 32, 3), np.float32)})
+    for stage, images, said in (
+        ("onnx.infer", none, "none.npz is not a file of a network's inputs, or it is cut off"),
+        ("onnx.infer", other, "the network takes [1, 3, 224, 224], the image inputs are [1, 32, 32, 3]"),
+    ):
+        done = project.run("run", stage, "--model", "squeezenet", "--input", f"images={images}")
+        assert done.returncode == 2
+        assert said in done.stderr

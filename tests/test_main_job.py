@@ -113,7 +113,20 @@ def test_weights_of_the_users_own(project: Project, tmp_path: Path) -> None:
     done = project.run("prepare", "--model", "squeezenet", "--weights", weights, "--json")
     assert done.returncode == 0, done.stderr
     names = [stage["stage"] for stage in json.loads(done.stdout)["run"]["stages"]]
-    assert names == ["tf1.export", "tf1.freeze", "tf1.reference"]
+    assert names == ["tf1.export", "tf1.import-weights", "tf1.freeze", "tf1.reference"]
+    assert project.results()["run"]["weights"]["squeezenet"]["source"] == "given"
+
+
+def test_a_checkpoints_plain_values(project: Project) -> None:
+    """The import as a stage of its own, and one that has nothing to import."""
+    mine = str(project.work / "models" / "squeezenet" / "squeezenet.ckpt")
+    stage = ("run", "tf1.import-weights", "--model", "squeezenet")
+    done = project.run(*stage, "--weights", mine, "--set", "moving_averages=false")
+    assert done.returncode == 0, done.stderr
+    assert '"moving_averages": 0' in done.stdout
+    nothing = project.run(*stage, "--weights", "generated")
+    assert nothing.returncode == 2
+    assert "makes the artifact 'checkpoint'" in nothing.stderr
 
 
 def test_weights_of_another_network_are_refused(project: Project, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def planner(name: str = "squeezenet", **settings: object) -> Planner:
 
 def test_the_main_job_in_order() -> None:
     names = [stage.name for stage in main_job(planner(), BACKENDS)]
-    assert names[:4] == ["tf1.generate-weights", "tf1.export", "tf1.freeze", "tf1.reference"]
+    assert names[:4] == ["tf1.export", "tf1.generate-weights", "tf1.freeze", "tf1.reference"]
     assert len(set(names)) == len(names)
     for before, after in [
         ("tf1.freeze", "tf1.to-onnx"),
@@ -37,8 +37,8 @@ def test_the_main_job_in_order() -> None:
 
 def test_prepare_ends_with_the_reference() -> None:
     assert [stage.command.name for stage in prepare(planner())] == [
-        "generate-weights",
         "export",
+        "generate-weights",
         "freeze",
         "reference",
     ]
@@ -63,6 +63,40 @@ def test_a_given_file_replaces_what_makes_it(tmp_path: Path) -> None:
     target = made.add(toolbox.find("onnx.benchmark"))
     assert "tf1.to-onnx" not in [stage.name for stage in made.stages]
     assert target.inputs["onnx"] is entry
+
+
+def test_a_precision_reads_what_is_made_for_it() -> None:
+    made = planner()
+    stages = main_job(made, ("openvino", "tflite"), ("int8", "fp32", "int8"))
+    names = [stage.name for stage in stages]
+    assert len(set(names)) == len(names)  # so are their logs' and folders' names
+    named = dict(zip(names, stages, strict=True))
+    quantised, plain = (named[f"tflite.benchmark{which}"] for which in ("[int8,litert]", "[litert]"))
+    assert {source.name for source in quantised.needs()} == {"tf1.to-tflite-int8", "tf1.reference"}
+    assert {source.name for source in plain.needs()} == {"tf1.to-tflite", "tf1.reference"}
+    assert (quantised.made_as, plain.made_as) == ({"tflite": "tflite_int8"}, {})
+    on_gpu = named["openvino.benchmark[GPU,int8]"]
+    assert on_gpu.made_as == {"xml": "xml_int8", "bin": "bin_int8"}
+    assert names.count("openvino.quantize") == names.count("tf1.calibration") == 1
+
+
+def test_without_a_precision_each_variant_has_its_own() -> None:
+    names = [stage.name for stage in main_job(planner(), ("openvino",))]
+    assert [name for name in names if "benchmark" in name] == [
+        f"openvino.benchmark[{which}]" for which in ("CPU,fp32", "GPU,fp16", "NPU,fp16")
+    ]
+
+
+@pytest.mark.parametrize("artifact", ["onnx", "onnx_int8_dynamic"])
+def test_a_given_file_is_read_in_any_precision(tmp_path: Path, artifact: str) -> None:
+    mine = tmp_path / "mine.onnx"
+    mine.write_text("not a network")
+    entry = Store(tmp_path / "work").take_in({artifact: mine})
+    made = Planner(zoo.find("squeezenet"), {artifact: entry}, {})
+    target = made.add(toolbox.find("onnx.benchmark"), {"precision": "int8-dynamic"})
+    assert target.inputs["onnx"] is entry
+    assert target.made_as.get("onnx", "onnx") == artifact
+    assert "onnx.quantize-dynamic" not in [stage.name for stage in made.stages]
 
 
 def test_unknown_names_suggest_the_nearest() -> None:
@@ -120,6 +154,16 @@ def test_every_command_has_help() -> None:
         (["run", "onnx.benchmark", "--model", "squeezenet", "--input", "onnx=nowhere"], 2, "cannot be read"),
         (["run", "onnx.benchmark", "--model", "squeezenet", "--set", "threads=x"], 2, "--set name=value"),
         (["all", "--model", "squeezenet", "--engine", "podman"], 2, "no engine 'podman'"),
+        (
+            ["all", "--model", "squeezenet", "--precision", "int4"],
+            2,
+            "Precisions: fp32, fp16, int8-dynamic, int8",
+        ),
+        (
+            ["run", "onnx.benchmark", "--model", "squeezenet", "--set", "precision=int4"],
+            2,
+            "Precisions: fp32",
+        ),
         (["all", "--model", "squeezenet", "--tensorflow", "1.14"], 2, "Choose one of 2.15, 1.15"),
         (["report", "nowhere"], 2, "there is no run 'nowhere'"),
     ],

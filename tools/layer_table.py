@@ -263,6 +263,6 @@ def refuse(where: str, what: str, hint: str) -> NoReturn:
 def suggest(name: Any, known: Iterable[str]) -> str:
     """Return the hint for an unknown name: the nearest that is known, and what there is."""
     names = list(known)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.7)
     suggestion = f"Did you mean {close[0]}? " if close else ""
     return f"{suggestion}There are {', '.join(names[:15])}" + (" and more." if len(names) > 15 else ".")

@@ -159,8 +159,9 @@ def main() -> None:
             )
         )
     print("all {seconds:.1f} s, peak {peak_mb:.0f} MB".format(**found))
-    line = "{stages} stages: in one process {one_process_s:.1f} s, one each {process_per_stage_s:.1f} s"
-    print(line.format(**found["five"]), "ratio {ratio:.1f}".format(**found["five"]), sep=", ")
+    line = "{stages} stages: one process {one_process_s:.1f} s, one each {process_per_stage_s:.1f} s, "
+    line += "{ratio:.1f} x"
+    print(line.format(**found["five"]))
     print(found["machine"])
 
 

@@ -38,6 +38,7 @@ def record(
         "status": status,
         **dict.fromkeys(NULLS),
         "simulated": False,
+        "weights": weights(),
         "artifacts": {},
         "versions": {},
         "metadata": {},
@@ -45,6 +46,17 @@ def record(
     if status != "ok":
         base |= {"reason": f"{backend} is not here", "hint": "Plug it in."}
     return {**base, **fields}
+
+
+def weights(**fields: Any) -> dict[str, Any]:
+    return {
+        "source": "generated",
+        "name": "seed 0",
+        "sha256": None,
+        "reason": "no published checkpoint of it is known",
+        "hint": "Your own: --weights PATH",
+        **fields,
+    }
 
 
 def latencies_ns(median_ms: float, count: int, *, seed: int = 0, drift: float = 0.0) -> np.ndarray:
@@ -126,6 +138,7 @@ def write(folder: Path, records: list[dict[str, Any]], **run: Any) -> Path:
         "host": HOST,
         "project_version": "0.1.0",
         "models": models,
+        "weights": {model: weights() for model in models},
         "processes": [],
         "stages": stages,
     }

@@ -96,6 +96,21 @@ def test_page_says_what_the_run_found(render: Render, tmp_path: Path) -> None:
     assert sum(link.endswith(".i64") for link in page.links) == 9
 
 
+def test_page_says_which_weights_and_why(render: Render, tmp_path: Path) -> None:
+    taken = samples.weights(
+        source="published",
+        name="net.tgz",
+        sha256="ab" * 32,
+        reason="fetched now",
+        hint=None,
+        imported={"format": "V2", "moving_averages": 107},
+    )
+    records = [measured(tmp_path, latencies_ns(8, 300), model="net", weights=taken), record(model="other")]
+    text = Page(render(samples.write(tmp_path, records))).text
+    assert "Weights: published (net.tgz, sha256 abababababab, moving averages of training), because:" in text
+    assert "Weights: generated (seed 0), because: no published checkpoint of it is known." in text
+
+
 def test_an_answer_that_rests_on_a_doubtful_number_says_so(render: Render, tmp_path: Path) -> None:
     slow = measured(tmp_path, latencies_ns(12, 400))
     fast = measured(tmp_path, latencies_ns(6, 400, drift=0.1), backend="onnx")

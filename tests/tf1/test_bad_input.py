@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.tf1.conftest import FREEZE, Prepared, Run, pick, zoo_row
@@ -150,3 +151,11 @@ def test_a_network_that_checks_nothing(
 def test_an_opset_that_is_not_there(tf1: Run, prepared: Prepared) -> None:
     with pytest.raises(Unsupported, match="no opset 99"):
         tf1("to-onnx", "m", pick(prepared("squeezenet"), FROZEN), opset=99)
+
+
+@pytest.mark.parametrize("command", ["infer", "reference"])
+def test_pictures_of_another_size(tf1: Run, prepared: Prepared, tmp_path: Path, command: str) -> None:
+    np.savez(tmp_path / "images.npz", **{"inputs/input": np.zeros((1, 32, 32, 3), np.float32)})
+    inputs = {**pick(prepared("squeezenet"), FROZEN), "images": tmp_path / "images.npz"}
+    with pytest.raises(InvalidRequest, match=r"images\.npz has \{'input': \[1, 32, 32, 3\]\}"):
+        tf1(command, "squeezenet", inputs)

@@ -119,7 +119,9 @@ def test_what_cannot_be_asked_for(tf1: Run, prepared: Prepared, params: dict[str
 DIVERGED = """
 import sys
 from tools.tf1 import checkpoint
-values = checkpoint.read_all(sys.argv[1], {})
+from tools.tf1.runtime import tf
+reader = tf.train.load_checkpoint(sys.argv[1])
+values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 values["SqueezeNet/conv10/weights"][0, 0, 0, 0] = float("nan")
 checkpoint.write(sys.argv[2], values)
 """

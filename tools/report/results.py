@@ -78,6 +78,7 @@ class Record:
     metadata: Mapping[str, Any]
     folder: Path
     simulated: bool = False
+    weights: Optional[Mapping[str, Any]] = None
 
     @property
     def name(self) -> str:
@@ -143,6 +144,7 @@ class Run:
     stages: tuple[Mapping[str, Any], ...]
     records: tuple[Record, ...]
     folder: Path
+    weights: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def of(self, model: str) -> list[Record]:
         """Return the model's records: what was measured by median latency, then the others."""
@@ -202,6 +204,7 @@ def _checked(data: dict[str, Any], path: Path) -> Run:
 
 
 _STAGE: Mapping[str, Any] = {"reason": None, "log": None}
+_WEIGHTS: Mapping[str, Any] = {"sha256": None, "hint": None, "imported": None}
 _TEXTS = ("model", "backend", "runtime", "device", "precision", "engine", "status")
 _TEXTS_OR_NONE = ("reason", "hint", "samples")
 
@@ -222,6 +225,7 @@ def _record(data: Mapping[str, Any], folder: Path) -> Record:
     fields["latency_ms"] = _numbers(Latency, data["latency_ms"])
     fields["correctness"] = _numbers(Correctness, data["correctness"])
     fields["energy"] = dict(data["energy"]) if data["energy"] else None
+    fields["weights"] = {**_WEIGHTS, **data["weights"]} if data.get("weights") else None
     return Record(folder=folder, **fields)
 
 

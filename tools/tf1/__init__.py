@@ -1,4 +1,4 @@
-"""TensorFlow graph mode: generate weights, export, freeze, make reference outputs, count, convert."""
+"""TensorFlow graph mode: make or import weights, export, freeze, make reference outputs, count, convert."""
 
 from __future__ import annotations
 
@@ -12,40 +12,6 @@ TENSORFLOW = ("tensorflow-cpu", "tensorflow-cpu-aws", "tensorflow")
 
 # The build `legacy` is TensorFlow 1.15: converters of its time cannot read what TensorFlow 2 writes.
 tool = Tool("tf1", packages=(*TENSORFLOW, "tf2onnx", "onnx", "numpy"), builds={"legacy": "3.7"})
-
-
-@tool.command()
-def generate_weights(
-    network: str,
-    image_size: int = 224,
-    channels: int = 3,
-    classes: int = 1001,
-    depth_multiplier: float = 1.0,
-    sequence_length: int = 128,
-    seed: int = 0,
-    layers: Optional[Input] = None,
-    ckpt_index: Output = "{model}.ckpt.index",
-    ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
-) -> Result:
-    """Write a checkpoint of generated weights: the same values on every machine.
-
-    `layers` is the table of a network that is described by one (tools/tf1/networks/tables.py).
-    """
-    from tools.tf1 import checkpoint, graphs, networks, weights
-
-    prefix = checkpoint.prefix(ckpt_index, ckpt_data)
-    built = networks.build(
-        network,
-        image_size=image_size,
-        channels=channels,
-        classes=classes,
-        depth_multiplier=depth_multiplier,
-        sequence_length=sequence_length,
-        table=layers.read_text() if layers else "",
-    )
-    shapes = graphs.variables(built.graph.as_graph_def())
-    checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
-    return Result(metadata={"variables": len(shapes), "seed": seed})
 
 
 @tool.command()
@@ -79,6 +45,60 @@ def export(
     described = graphs.signature_of(built.graph, built.inputs, networks.OUTPUT, built.output_kind)
     write_json(signature, described)
     return Result(metadata=described)
+
+
+@tool.command()
+def generate_weights(
+    graph: Input,
+    signature: Input,
+    layers: Optional[Input] = None,
+    seed: int = 0,
+    ckpt_index: Output = "{model}.ckpt.index",
+    ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
+) -> Result:
+    """Write a checkpoint of generated weights for an inference graph: the same values on every machine.
+
+    The logits of a network that is described by a table, `layers`, are brought to scale (calibrate.py).
+    """
+    from tools.tf1 import calibrate, checkpoint, graphs, weights
+
+    prefix = checkpoint.prefix(ckpt_index, ckpt_data)
+    ends = graphs.read_signature(signature)
+    network = graphs.read(graph, *ends["inputs"], ends["output"])
+    shapes = graphs.variables(network)
+    values = {name: weights.generate(seed, name, shape) for name, shape in shapes.items()}
+    metadata = {"variables": len(shapes), "seed": seed}
+    if layers:
+        metadata["logits_scale"] = calibrate.scale_logits(graphs.load(network, graph), ends, values)
+    checkpoint.write(prefix, values)
+    return Result(metadata=metadata)
+
+
+@tool.command()
+def import_weights(
+    checkpoint: Input,
+    graph: Input,
+    signature: Input,
+    checkpoint_data: Optional[Input] = None,
+    moving_averages: bool = True,
+    ckpt_index: Output = "{model}.ckpt.index",
+    ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
+) -> Result:
+    """Take the network's variables out of a trained checkpoint, and check that it is one of this network.
+
+    `checkpoint` is the one file of format V1 (to TensorFlow 0.11), or the .index file of format V2, whose
+    other file is `checkpoint_data`. With `moving_averages` a variable's moving average over the training
+    takes its place where the checkpoint has one; see tools/tf1/checkpoint.py.
+    """
+    from tools.tf1 import checkpoint as checkpoints
+    from tools.tf1 import graphs
+
+    ends = graphs.read_signature(signature)
+    part = graphs.inference_part(graphs.read(graph, *ends["inputs"], ends["output"]), ends["output"])
+    name = checkpoints.prefix(checkpoint, checkpoint_data) if checkpoint_data else str(checkpoint)
+    values, about = checkpoints.extract(name, graphs.variables(part), moving_averages)
+    checkpoints.write(checkpoints.prefix(ckpt_index, ckpt_data), values)
+    return Result(metadata={"format": "V2" if checkpoint_data else "V1", **about})
 
 
 @tool.command()
@@ -177,7 +197,7 @@ def calibration(
         said = {"representative_inputs": "the user's images"}
     else:
         inputs = references.inputs(n_inputs, seed, ends)
-        hint = "Ranges of inputs of your own are nearer to the truth: --images."
+        hint = "Your own give truer ranges: --images FOLDER, or --input calibration=FILE."
         said = {"representative_inputs": f"seeded noise (seed {seed})", "hint": hint}
     np.savez(calibration, **{f"inputs/{name}": values for name, values in inputs.items()})
     return Result(metadata={**said, "n_inputs": len(next(iter(inputs.values())))})
@@ -263,7 +283,7 @@ def prune(
     pruning.check(method, amount, scope)
     shapes = graphs.variables(graphs.read(graph))
     chosen = pruning.kernels(shapes, layer)
-    values = checkpoint.read_all(checkpoint.prefix(ckpt_index, ckpt_data), shapes)
+    values = checkpoint.read(checkpoint.prefix(ckpt_index, ckpt_data), shapes)
     pruned = pruning.prune({name: values[name] for name in chosen}, method, amount, scope)
     if all(np.array_equal(values[name], pruned[name]) for name in chosen):
         shutil.copyfile(ckpt_index, pruned_index)  # a checkpoint written anew has another order

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from tools.anatomy import BATCH_NORM, Network, Node, by_name, einsum_macs, elements
 from tools.stage import InvalidRequest

@@ -62,7 +62,6 @@ NETWORKS: dict[str, Builder] = {
 SCALABLE = (mobilenet_v1, mobilenet_v2)
 
 
-@functools.lru_cache(maxsize=2)  # generate-weights and export of one model share a process
 def build(network: str, *, sequence_length: int, **image: Any) -> Network:
     """Return a network of the zoo: one that reads an image, or tokens; see below for the parameters.
 

@@ -6,7 +6,7 @@ before them; from cell to cell the map stays as it is or is halved, and then the
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Tuple
 
 from tools.tf1.layers import (
     add,
@@ -23,7 +23,7 @@ from tools.tf1.runtime import tf
 
 CURRENT, PREVIOUS = 0, 1  # states of a cell: the last cell's output, the one before; 2 to 6 are its own sums
 
-Branch = tuple[str, int, int]  # operation, size of its window, state that it reads
+Branch = Tuple[str, int, int]  # operation, size of its window, state that it reads
 
 
 class Cell(NamedTuple):
@@ -91,19 +91,20 @@ def pnasnet_large(x: Any, classes: int) -> Any:
 def _nasnet(x: Any, classes: int, *, repeats: int, width: int, stem_width: int, behind_reduction: int) -> Any:
     """Stack three times `repeats` normal cells, with reduction cells before the second and third time.
 
-    `behind_reduction` is the older input of a normal cell that follows a reduction cell: -2 is what the
-    reduction cell read last, -3 the output before that.
+    `behind_reduction` says where a normal cell that follows a reduction cell has its older input from: -2,
+    the last output before the reduction, or -3, the one before that.
     """
     outputs = _stem(x, NASNET_REDUCTION, width, stem_width)
     for stage in range(3):
         scaled = width << stage
         if stage:
+            inputs = outputs[-1], outputs[-2]
             scope = f"reduction_cell_{stage - 1}"
-            outputs.append(_cell(NASNET_REDUCTION, scaled, *outputs[:-3:-1], stride=2, scope=scope))
+            outputs.append(_cell(NASNET_REDUCTION, *inputs, width=scaled, stride=2, scope=scope))
         for index in range(repeats):
-            previous = outputs[behind_reduction if stage and index == 0 else -2]
+            inputs = outputs[-1], outputs[behind_reduction if stage and index == 0 else -2]
             scope = f"cell_{stage * repeats + index}"
-            outputs.append(_cell(NASNET_NORMAL, scaled, outputs[-1], previous, stride=1, scope=scope))
+            outputs.append(_cell(NASNET_NORMAL, *inputs, width=scaled, stride=1, scope=scope))
     return _logits(outputs[-1], classes)
 
 
@@ -113,21 +114,21 @@ def _pnasnet(x: Any, classes: int, *, repeats: int, width: int, stem_width: int)
     for index in range(3 * repeats):
         stage, position = divmod(index, repeats)
         stride = 2 if stage and position == 0 else 1
-        scope = f"cell_{index}"
-        outputs.append(_cell(PNASNET, width << stage, *outputs[:-3:-1], stride=stride, scope=scope))
+        inputs = outputs[-1], outputs[-2]
+        outputs.append(_cell(PNASNET, *inputs, width=width << stage, stride=stride, scope=f"cell_{index}"))
     return _logits(outputs[-1], classes)
 
 
 def _stem(x: Any, cell: Cell, width: int, stem_width: int) -> list[Any]:
     """Halve the image three times: by a convolution and two cells of a quarter and half the width."""
     x = _conv(x, stem_width, 3, stride=2, padding="VALID", scope="conv0", norm_scope="conv0_bn")
-    first = _cell(cell, width // 4, x, x, stride=2, scope="cell_stem_0")
-    second = _cell(cell, width // 2, first, x, stride=2, scope="cell_stem_1")
+    first = _cell(cell, x, x, width=width // 4, stride=2, scope="cell_stem_0")
+    second = _cell(cell, first, x, width=width // 2, stride=2, scope="cell_stem_1")
     return [x, first, second]
 
 
-def _cell(cell: Cell, width: int, current: Any, previous: Any, *, stride: int, scope: str) -> Any:
-    """Build a cell, which reads the outputs of the last cell and of the one before."""
+def _cell(cell: Cell, current: Any, previous: Any, *, width: int, stride: int, scope: str) -> Any:
+    """Build a cell, which reads the last output and the one before; the first of all reads one twice."""
     with tf.variable_scope(scope):
         states = [
             _conv(tf.nn.relu(current), width, 1, scope="1x1", norm_scope="beginning_bn"),

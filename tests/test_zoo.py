@@ -1,0 +1,169 @@
+"""The zoo: names and sizes, a user's own networks, and what is said of those that are wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from host import zoo
+from tests.project import Project
+from tools.stage import InvalidRequest
+
+ROOT = Path(__file__).parents[1]
+MINE = """
+[thin]
+about = "AlexNet with a thinner second layer and without its last convolution"
+like = "alexnet_v2"
+replace.conv2 = [{ name = "conv2", op = "conv", filters = 96, kernel = 5 }]
+replace.conv5 = []
+
+[twins]
+about = "Two of a network of this file"
+image_size = 224
+channels = 3
+classes = 10
+layers = [
+    { name = "left", op = "block", network = "thin" },
+    { name = "right", op = "block", network = "thin", input = "input" },
+    { name = "sum", op = "add", inputs = ["left", "right"] },
+]
+
+[small]
+about = "MobileNet for ten classes"
+like = "mobilenet_v2_1.4_96"
+classes = 10
+"""
+SHORT = """
+[mine]
+about = "one layer"
+image_size = 8
+channels = 3
+classes = 10
+layers = [{layer}]
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_every_network_of_the_zoo_can_be_found() -> None:
+    found = [zoo.find(name) for name in zoo.names()]
+    assert len(found) == len({model.name for model in found}) > 20
+    for model in found:
+        assert model.params["network"]
+        assert model.params.get("image_size") or model.params["sequence_length"]
+
+
+def test_exact_names_win_over_sizes() -> None:
+    assert zoo.find("vgg_16").params["image_size"] == 224
+    assert zoo.find("vgg_16_96").params["image_size"] == 96
+    assert zoo.find("mobilenet_v2_1.4_96").params["depth_multiplier"] == 1.4
+    assert zoo.find("mobilenet_v2_1.4_96").params["image_size"] == 96
+    assert zoo.find("bert_tiny_64").params["sequence_length"] == 64
+
+
+@pytest.mark.parametrize(
+    "name", ["squeezenet_0", "squeezenet_096", "squeezenet_", "mobilenet_v1_96", "vgg_96"]
+)
+def test_names_that_are_no_size(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="there is no model"):
+        zoo.find(name)
+
+
+def test_another_size_keeps_the_scope_so_that_checkpoints_restore() -> None:
+    table = zoo.find("alexnet_wd8_300").table
+    assert table
+    assert table["scope"] == "alexnet_wd8"
+
+
+def test_networks_of_the_users_own(tmp_path: Path) -> None:
+    mine = write(tmp_path, MINE)
+    assert zoo.names(mine)[-3:] == ["thin", "twins", "small"]
+    assert "thin" not in zoo.names()
+    thin, twins, small = (zoo.find(name, mine) for name in ("thin", "twins", "small"))
+    assert thin.table
+    assert [layer["name"] for layer in thin.table["layers"]][2:6] == ["conv2", "pool2", "conv3", "conv4"]
+    assert thin.table["scope"] == "thin"
+    assert twins.table
+    assert twins.table["layers"][1]["layers"] == thin.table["layers"]
+    assert small.params == {
+        **zoo.find("mobilenet_v2_1.4").params,
+        "image_size": 96,
+        "classes": 10,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[mine\n", "mine.toml is not TOML: "),
+        ("", "mine.toml describes no network"),
+        ("layers = []", "mine.toml: 'layers' is outside of a network"),
+        (SHORT.replace("mine", "squeezenet"), "squeezenet is the name of a network of the zoo"),
+        (SHORT.replace("mine", "vgg_16_64"), "vgg_16_64 is the name of a network of the zoo"),
+        (SHORT.replace("[mine]", '["../x"]'), "'../x' is not a name for a model"),
+        (SHORT.replace("[mine]", '["my+net"]'), "my+net cannot have the scope 'my+net'"),
+        (SHORT.replace("about", "abuot"), "mine lacks the key 'about'"),
+        (SHORT.replace("classes", "klasses"), "mine lacks the key 'classes'"),
+        (SHORT + "clases = 3", "mine has no key 'clases'. Did you mean classes?"),
+        (SHORT.replace("image_size = 8", "image_size = true"), "mine has image_size = 'True'"),
+        (SHORT + 'preprocessing = "imagenet"', "It has to be one of inception, vgg, lenet, cifarnet"),
+        (SHORT.replace("[{layer}]", "[]"), "mine has layers = '[]'"),
+        (SHORT.replace("layers", "# layers"), "mine has no layers, and is not like a network that has some"),
+        (SHORT + "replace.a = []", "mine has `replace`, and is like no network"),
+        (
+            '[mine]\nabout = "x"\nlike = "alexnet_v3"',
+            "there is no model 'alexnet_v3'. Did you mean alexnet_v2",
+        ),
+        (
+            '[mine]\nabout = "x"\nlike = "alexnet_v2"\nreplace.conv9 = []',
+            "replaces 'conv9', which is no layer",
+        ),
+        ('[mine]\nabout = "x"\nlike = "bert_tiny"\nreplace.a = []', "cannot replace layers of bert_tiny"),
+        ('[mine]\nabout = "x"\nlike = "bert_tiny"\nsequence_length = "9"', "has sequence_length = '9'"),
+        (
+            '[mine]\nabout = "x"\nlike = "other"\n[other]\nabout = "y"\nlike = "mine"',
+            "mine needs itself: mine -> other -> mine",
+        ),
+        (
+            SHORT.replace("{layer}", '{ name = "a", op = "block", network = "mobilenet_v1_1.0" }'),
+            "mine has mobilenet_v1_1.0 as a block, which is no table of layers",
+        ),
+    ],
+)
+def test_files_that_describe_no_network(tmp_path: Path, text: str, said: str) -> None:
+    layer = '{ name = "a", op = "conv", filters = "classes", kernel = 8, padding = "valid" }'
+    mine = write(tmp_path, text.replace("{layer}", layer))
+    with pytest.raises(InvalidRequest) as error:
+        zoo.find_all(sorted(set(zoo.names(mine)) - set(zoo.names())), mine)
+    assert said in error.value.one_line()
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="cannot be read: No such file"):
+        zoo.find("squeezenet", tmp_path / "mine.toml")
+    (tmp_path / "mine.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InvalidRequest, match="is not TOML"):
+        zoo.find("squeezenet", tmp_path / "mine.toml")
+
+
+def test_the_command_line_takes_a_file_of_networks(tmp_path: Path) -> None:
+    mine = write(tmp_path, MINE)
+    project = Project(ROOT, tmp_path / "work")
+    listed = project.call(project.argv("models", "list", "--model-file", str(mine)))
+    assert "twins" in listed.stdout
+    shown = project.call(project.argv("models", "show", "thin", "--model-file", str(mine)))
+    assert "conv2" in shown.stdout
+    assert "filters 96" in shown.stdout
+    planned = project.run("plan", "--model", "thin", "--model-file", str(mine), "--json")
+    assert json.loads(planned.stdout)["stages"][1]["stage"] == "tf1.export"
+    assert not list((project.work / "store").iterdir())
+    wrong = project.run("prepare", "--model", "thine", "--model-file", str(mine))
+    assert wrong.returncode == 2
+    assert "Did you mean thin" in wrong.stderr
+    assert len(wrong.stderr.splitlines()) == 1
