@@ -8,21 +8,20 @@ from pathlib import Path
 import pytest
 
 from host import ROOT, jobs, zoo
+from host.options import Networks
 from host.store import Store
 from tests.project import Project
 from tools.stage import InvalidRequest
 
 
 def test_one_plan_has_every_network(tmp_path: Path) -> None:
-    models = zoo.choose([], None, every=True)
-    stages = jobs.plan_prepare(models, "generated", None)(Store(tmp_path / "work"))
-    names = [stage.model for stage in stages]
-    assert {"squeezenet", "mobilenet_v2_1.4", "bert_base"} <= set(names)
-    assert len(names) == 4 * len(set(names)) == 4 * len(models)
+    networks = Networks(all_models=True, weights="generated")
+    stages = jobs.plan_prepare(networks, None)(Store(tmp_path / "work"))
+    models = [stage.model for stage in stages]
+    assert {"squeezenet", "mobilenet_v2_1.4", "bert_base"} <= set(models)
+    assert len(models) == 4 * len(set(models)) == 4 * len(networks.found())
     assert {stage.command.tool for stage in stages} == {"tf1"}
-    assert names == sorted(
-        names, key=names.index
-    )  # one network after the other: its graph is kept for it only
+    assert models == sorted(models, key=models.index)  # one network after the other: one graph is kept
 
 
 @pytest.mark.parametrize("arguments", [[], ["--model", "squeezenet", "--all-models"]])
