@@ -16,7 +16,7 @@ from tools.stage import InvalidRequest
 
 def test_one_plan_has_every_network(tmp_path: Path) -> None:
     networks = Networks(all_models=True, weights="generated")
-    stages = jobs.plan_prepare(networks, None)(Store(tmp_path / "work"))
+    stages = jobs.plan_prepare(networks, None)(Store(tmp_path / "work"), False)
     models = [stage.model for stage in stages]
     assert {"squeezenet", "mobilenet_v2_1.4", "bert_base"} <= set(models)
     assert len(models) == 4 * len(set(models)) == 4 * len(networks.found())
