@@ -12,6 +12,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from host import options
+from host.options import WORK, Json, Measuring, ModelFile, Networks, Running, Work, with_groups
 from host.version import VERSION
 from tools.stage import StageError
 
@@ -22,16 +24,6 @@ models_app = typer.Typer(help="The model zoo.", **PLAIN)
 app.add_typer(images_app, name="images")
 app.add_typer(models_app, name="models")
 
-Models = Annotated[list[str], typer.Option("--model", help="A network of the zoo; may be repeated.")]
-OptionalModels = Annotated[
-    list[str] | None, typer.Option("--model", help="A network of the zoo; may be repeated.")
-]
-ModelFile = Annotated[
-    Path | None, typer.Option("--model-file", help="Your own networks, in TOML; see docs/zoo.md.")
-]
-Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs.")]
-Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
-Weights = Annotated[str, typer.Option(help="auto, published, generated, or a checkpoint of yours.")]
 Images = Annotated[
     Path | None,
     typer.Option("--images", metavar="FOLDER|FILE", help="Your pictures, checked besides the seeded inputs."),
@@ -39,37 +31,16 @@ Images = Annotated[
 Inputs = Annotated[
     list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
 ]
-Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
-TensorFlow = Annotated[str, typer.Option(help="2.15, or 1.15 for what cannot read graphs of newer ones.")]
-Precisions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--precision",
-        help="fp32, fp16, int8-dynamic or int8, for every backend; may be repeated. "
-        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU.",
-    ),
-]
-Budget = Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")]
-Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
-Limit = Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")]
-Pull = Annotated[bool, typer.Option("--pull", help="Pull missing images instead of building them.")]
-KeepGoing = Annotated[bool, typer.Option(help="After a failure go on with what does not need it.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
-Registry = Annotated[
-    str, typer.Option(envvar="MOBILE_ACCELERATOR_REGISTRY", help="Where images are, e.g. localhost:5000.")
-]
-Tools = Annotated[list[str] | None, typer.Argument(help="Tools; all if none is named.")]
-
 File = Annotated[Path | None, typer.Argument(help="A .pb or .onnx file, instead of a model.")]
 Artifact = Annotated[str, typer.Option(help="Which of the model's files.")]
 InputShape = Annotated[
     list[str] | None,
     typer.Option(metavar="[NAME=]1,224,224,3", help="The shape of an input that has no fixed one."),
 ]
-
-WORK = Path("work")
-BUDGET_S = 10.0
-LIMIT_S = 1800.0  # the longest stage seen is the conversion of a large network, in minutes
+Registry = Annotated[
+    str, typer.Option(envvar="MOBILE_ACCELERATOR_REGISTRY", help="Where images are, e.g. localhost:5000.")
+]
+Tools = Annotated[list[str] | None, typer.Argument(help="Tools; all if none is named.")]
 
 
 def main() -> None:
@@ -107,142 +78,50 @@ about.__doc__ = __doc__
 
 
 @app.command("all")
-def all_(
-    model: Models,
-    model_file: ModelFile = None,
-    weights: Weights = "auto",
-    images: Images = None,
-    backend: Backends = None,
-    tensorflow: TensorFlow = "2.15",
-    precision: Precisions = None,
-    engine: Engine = "auto",
-    work: Work = WORK,
-    budget_s: Budget = BUDGET_S,
-    threads: Threads = 0,
-    limit_s: Limit = LIMIT_S,
-    pull: Pull = False,
-    keep_going: KeepGoing = True,
-    as_json: Json = False,
-) -> None:
+@with_groups
+def all_(networks: Networks, measuring: Measuring, running: Running, images: Images = None) -> None:
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
-    from host import jobs, zoo
+    from host import jobs
 
-    settings = {"budget_s": budget_s, "threads": threads}
-    models = zoo.find_all(model, model_file)
-    plan = jobs.plan_all(models, weights, backend, settings, images, precision or [])
-    options = jobs.Options(
-        work=work,
-        engine=engine,
-        pull=pull,
-        limit_s=limit_s,
-        keep_going=keep_going,
-        as_json=as_json,
-        tensorflow=tensorflow,
-    )
-    raise typer.Exit(jobs.carry_out(plan, options, report=True))
+    plan = jobs.plan_all(networks, measuring, images)
+    raise typer.Exit(jobs.carry_out(plan, running, report=True))
 
 
 @app.command()
-def prepare(
-    model: OptionalModels = None,
-    all_models: Annotated[bool, typer.Option("--all-models", help="Every network of the zoo.")] = False,
-    model_file: ModelFile = None,
-    weights: Weights = "auto",
-    images: Images = None,
-    tensorflow: TensorFlow = "2.15",
-    engine: Engine = "auto",
-    work: Work = WORK,
-    limit_s: Limit = LIMIT_S,
-    pull: Pull = False,
-    keep_going: KeepGoing = True,
-    as_json: Json = False,
-) -> None:
+@with_groups
+def prepare(networks: Networks, running: Running, images: Images = None) -> None:
     """Make weights, inference graph, frozen graph and reference outputs, and stop there."""
-    from host import jobs, zoo
+    from host import jobs
 
-    options = jobs.Options(
-        work=work,
-        engine=engine,
-        pull=pull,
-        limit_s=limit_s,
-        keep_going=keep_going,
-        as_json=as_json,
-        tensorflow=tensorflow,
-    )
-    models = zoo.choose(model or [], model_file, every=all_models)
-    plan = jobs.plan_prepare(models, weights, images)
-    raise typer.Exit(jobs.carry_out(plan, options))
+    raise typer.Exit(jobs.carry_out(jobs.plan_prepare(networks, images), running))
 
 
 @app.command()
+@with_groups
 def run(
     stage: Annotated[str, typer.Argument(metavar="TOOL.COMMAND", help="e.g. tflite.benchmark")],
-    model: Models,
-    model_file: ModelFile = None,
+    networks: Networks,
+    running: Running,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the stage.")
     ] = None,
     inputs: Inputs = None,
     images: Images = None,
-    weights: Weights = "auto",
-    tensorflow: TensorFlow = "2.15",
-    engine: Engine = "auto",
-    work: Work = WORK,
-    limit_s: Limit = LIMIT_S,
-    pull: Pull = False,
-    as_json: Json = False,
 ) -> None:
     """Run one stage; what it needs is made first or taken from the store."""
-    from host import jobs, zoo
+    from host import jobs
 
-    models = zoo.find_all(model, model_file)
-    plan = jobs.plan_one(models, stage, weights, inputs or [], settings or [], images)
-    options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
-    )
-    raise typer.Exit(jobs.carry_out(plan, options))
+    plan = jobs.plan_one(networks, stage, inputs or [], settings or [], images)
+    raise typer.Exit(jobs.carry_out(plan, running))
 
 
 @app.command()
-def label(
-    model: Annotated[str, typer.Option(help="A network of the zoo.")],
-    model_file: ModelFile = None,
-    image: Annotated[
-        Path | None, typer.Argument(help="A picture, or a folder of them; a generated one if left out.")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="The classes' names, one a line; ImageNet's are known.")
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
-    backend: Backends = None,
-    inputs: Inputs = None,
-    weights: Weights = "auto",
-    tensorflow: TensorFlow = "2.15",
-    engine: Engine = "auto",
-    work: Work = WORK,
-    threads: Threads = 0,
-    limit_s: Limit = LIMIT_S,
-    pull: Pull = False,
-    as_json: Json = False,
-) -> None:
-    """Say what a picture shows, on every backend, beside what the reference graph says."""
-    from host import jobs, zoo
-    from host import label as labelling
+@with_groups
+def plan(networks: Networks, measuring: Measuring, running: Running, images: Images = None) -> None:
+    """Show what `all` would run and why, running nothing."""
+    from host import jobs
 
-    plan = labelling.plan(
-        zoo.find(model, model_file),
-        image,
-        weights,
-        backend,
-        inputs or [],
-        labels=labels,
-        top=top,
-        threads=threads,
-    )
-    options = jobs.Options(
-        work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json, tensorflow=tensorflow
-    )
-    raise typer.Exit(labelling.carry_out(plan, options))
+    jobs.preview(jobs.plan_all(networks, measuring, images), running)
 
 
 @app.command()
@@ -262,125 +141,90 @@ def fetch(
 
 
 @app.command()
-def plan(
-    model: Models,
-    model_file: ModelFile = None,
-    weights: Weights = "auto",
-    images: Images = None,
-    backend: Backends = None,
-    tensorflow: TensorFlow = "2.15",
-    precision: Precisions = None,
-    engine: Engine = "auto",
-    work: Work = WORK,
-    budget_s: Budget = BUDGET_S,
-    threads: Threads = 0,
-    as_json: Json = False,
+@with_groups
+def label(
+    networks: Networks,
+    running: Running,
+    image: Annotated[
+        Path | None, typer.Argument(help="A picture, or a folder of them; a generated one if left out.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="The classes' names, one a line; ImageNet's are known.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
+    backend: options.Backends = None,
+    inputs: Inputs = None,
+    threads: options.Threads = 0,
 ) -> None:
-    """Show what `all` would run and why, running nothing."""
-    from host import jobs, zoo
+    """Say what a picture shows, on every backend, beside what the reference graph says."""
+    from host import label as labelling
 
-    settings = {"budget_s": budget_s, "threads": threads}
-    models = zoo.find_all(model, model_file)
-    planned = jobs.plan_all(models, weights, backend, settings, images, precision or [])
-    options = jobs.Options(work=work, engine=engine, as_json=as_json, tensorflow=tensorflow)
-    jobs.preview(planned, options)
+    plan = labelling.plan(networks, image, backend, inputs or [], labels=labels, top=top, threads=threads)
+    raise typer.Exit(labelling.carry_out(plan, running))
 
 
 @app.command()
+@with_groups
 def flops(
+    networks: Networks,
+    running: Running,
     file: File = None,
-    model: OptionalModels = None,
-    model_file: ModelFile = None,
     artifact: Artifact = "frozen",
     input_shape: InputShape = None,
-    weights: Weights = "auto",
-    engine: Engine = "auto",
-    work: Work = WORK,
-    limit_s: Limit = LIMIT_S,
-    pull: Pull = False,
-    as_json: Json = False,
 ) -> None:
     """Count parameters and operations, layer by layer, of a model or of any frozen graph or ONNX file."""
-    from host import graphs, jobs, zoo
+    from host import graphs
 
-    subject = graphs.Subject(
-        models=zoo.find_all(model or [], model_file),
-        file=file,
-        artifact=artifact,
-        weights=weights,
-        input_shape=input_shape or [],
-    )
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
-    raise typer.Exit(graphs.flops(subject, options))
+    subject = graphs.Subject(networks=networks, file=file, artifact=artifact, input_shape=input_shape or [])
+    raise typer.Exit(graphs.flops(subject, running))
 
 
 @app.command()
+@with_groups
 def visualize(
+    networks: Networks,
+    running: Running,
     file: File = None,
-    model: OptionalModels = None,
-    model_file: ModelFile = None,
     artifact: Artifact = "frozen",
     input_shape: InputShape = None,
     netron: Annotated[bool, typer.Option("--netron", help="Show the file in Netron until Ctrl-C.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Netron's port; 0: one that is free.")] = 0,
-    weights: Weights = "auto",
-    engine: Engine = "auto",
-    work: Work = WORK,
-    limit_s: Limit = LIMIT_S,
-    pull: Pull = False,
-    as_json: Json = False,
 ) -> None:
     """Draw the layers of a model, or of any frozen graph or ONNX file, as one HTML page; or start Netron."""
-    from host import graphs, jobs, zoo
+    from host import graphs
 
-    subject = graphs.Subject(
-        models=zoo.find_all(model or [], model_file),
-        file=file,
-        artifact=artifact,
-        weights=weights,
-        input_shape=input_shape or [],
-    )
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
+    subject = graphs.Subject(networks=networks, file=file, artifact=artifact, input_shape=input_shape or [])
     if netron:
-        raise typer.Exit(graphs.serve(subject, options, port))
-    raise typer.Exit(graphs.visualize(subject, options))
+        raise typer.Exit(graphs.serve(subject, running, port))
+    raise typer.Exit(graphs.visualize(subject, running))
 
 
 @app.command()
+@with_groups
 def prune(
-    model: Annotated[str, typer.Option(help="A network of the zoo.")],
+    networks: Networks,
+    running: Running,
     ratio: Annotated[float | None, typer.Option(help="This share of the weights, the smallest.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Weights of a smaller magnitude.")] = None,
-    model_file: ModelFile = None,
     layer: Annotated[str, typer.Option(metavar="REGEX", help="Only kernels with a name like that.")] = "",
     scope: Annotated[str, typer.Option(help="The ratio is of each `layer`, or `global`.")] = "layer",
-    weights: Weights = "auto",
-    engine: Engine = "auto",
-    work: Work = WORK,
-    limit_s: Limit = LIMIT_S,
-    pull: Pull = False,
-    as_json: Json = False,
 ) -> None:
     """Set the smallest weights of a checkpoint to zero and report the sparsity of each layer."""
-    from host import jobs, pruning, zoo
+    from host import pruning
 
-    plan = pruning.plan(
-        zoo.find(model, model_file), weights, ratio=ratio, threshold=threshold, layer=layer, scope=scope
-    )
-    options = jobs.Options(work=work, engine=engine, pull=pull, limit_s=limit_s, as_json=as_json)
-    raise typer.Exit(pruning.prune(plan, options))
+    plan = pruning.plan(networks, ratio=ratio, threshold=threshold, layer=layer, scope=scope)
+    raise typer.Exit(pruning.prune(plan, running))
 
 
 @app.command()
+@with_groups
 def report(
-    run: Annotated[str, typer.Argument(help="A run's name in work/runs.")] = "latest",
-    engine: Engine = "auto",
-    work: Work = WORK,
+    running: Running, run: Annotated[str, typer.Argument(help="A run's name in work/runs.")] = "latest"
 ) -> None:
     """Make the HTML report of an earlier run anew."""
     from host import jobs
 
-    print(jobs.report_again(run, jobs.Options(work=work, engine=engine)))
+    print(jobs.report_again(run, running))
 
 
 @app.command()

@@ -6,16 +6,17 @@ import dataclasses
 import json
 import re
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from host import jobs, show, toolbox
 from host.engines.venv import environment, tool_environment
+from host.options import Networks, Running
 from host.plan import Planner, Stage
 from host.store import Store
 from host.zoo import Model
-from tools.stage import Command, InvalidRequest
+from tools.stage import InvalidRequest
 
 # What each artifact with layers to read is called in a file's name, and the command that reads it.
 DESCRIBERS: Mapping[str, tuple[str, str]] = {
@@ -27,24 +28,23 @@ COLUMNS = ("layer", "operation", "input", "output", "params", "MACs", "share")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What to look at: the artifact of one of `models`, or else `file`."""
+    """What to look at: the artifact of each of `networks`, or else `file`."""
 
-    models: Sequence[Model]
+    networks: Networks
     file: Path | None
     artifact: str
-    weights: str
     input_shape: Sequence[str]
 
 
-def flops(subject: Subject, options: jobs.Options) -> int:
+def flops(subject: Subject, running: Running) -> int:
     """Count, print the layers of each network and its totals; return the exit code."""
-    ran = jobs.execute(_plan(subject, draw=False), options)
+    ran = jobs.execute(_plan(subject, draw=False), running)
     found = {
         stage.model: json.loads(outcome.entry.path("described").read_text())
         for stage, outcome in ran.outcomes.items()
         if outcome.entry and "described" in stage.outputs
     }
-    if options.as_json:
+    if running.as_json:
         show.print_json(found if len(found) > 1 else next(iter(found.values()), {}))
     else:
         for model, described in found.items():
@@ -52,15 +52,15 @@ def flops(subject: Subject, options: jobs.Options) -> int:
     return jobs.end(ran)
 
 
-def visualize(subject: Subject, options: jobs.Options) -> int:
+def visualize(subject: Subject, running: Running) -> int:
     """Draw each network as a page, print where it is; return the exit code."""
-    ran = jobs.execute(_plan(subject, draw=True), options)
+    ran = jobs.execute(_plan(subject, draw=True), running)
     pages = {
-        stage.model: str(options.work / "models" / stage.model / stage.outputs["page"])
+        stage.model: str(running.work / "models" / stage.model / stage.outputs["page"])
         for stage, outcome in ran.outcomes.items()
         if outcome.entry and "page" in stage.outputs
     }
-    if options.as_json:
+    if running.as_json:
         show.print_json(pages)
     else:
         for page in pages.values():
@@ -68,7 +68,7 @@ def visualize(subject: Subject, options: jobs.Options) -> int:
     return jobs.end(ran)
 
 
-def serve(subject: Subject, options: jobs.Options, port: int) -> int:
+def serve(subject: Subject, running: Running, port: int) -> int:
     """Make the artifact, then show it in Netron until Ctrl-C; return the exit code.
 
     Netron runs in the report tool's environment on this machine whatever the engine: it gives one file to the
@@ -79,12 +79,11 @@ def serve(subject: Subject, options: jobs.Options, port: int) -> int:
         Unavailable: the environment cannot be made.
     """
     file = subject.file
-    if len(subject.models) + (file is not None) != 1:
-        message = "Netron shows one file or one model's artifact"
-        raise InvalidRequest(message, hint="e.g. --netron --model squeezenet --artifact tflite")
+    _either(subject)
     if file is None:
+        subject.networks.one()
         maker = toolbox.producer(subject.artifact)
-        ran = jobs.execute(jobs.for_each(subject.models, subject.weights, {}, _only(maker)), options)
+        ran = jobs.execute(jobs.for_each(subject.networks, {}, jobs.only(maker)), running)
         [last] = [outcome for stage, outcome in ran.outcomes.items() if stage.command is maker]
         code = jobs.end(ran)
         if last.entry is None:
@@ -102,19 +101,15 @@ def serve(subject: Subject, options: jobs.Options, port: int) -> int:
             return 0
 
 
-def _only(command: Command) -> Callable[[Planner], list[Stage]]:
-    def target(planner: Planner) -> list[Stage]:
-        planner.want(command)
-        return planner.stages
-
-    return target
+def _either(subject: Subject) -> None:
+    if (subject.file is None) != subject.networks.named():
+        message = "it takes either a file or a model"
+        raise InvalidRequest(message, hint="e.g. --model squeezenet, or my.frozen.pb, or my.onnx")
 
 
 def _plan(subject: Subject, *, draw: bool) -> jobs.Plan:
     file, artifact = subject.file, subject.artifact
-    if (file is None) == (not subject.models):
-        message = "it takes either a file or a model"
-        raise InvalidRequest(message, hint="e.g. --model squeezenet, or my.frozen.pb, or my.onnx")
+    _either(subject)
     if file:
         artifact = _artifact_of(file)
     elif artifact not in DESCRIBERS:
@@ -129,7 +124,7 @@ def _plan(subject: Subject, *, draw: bool) -> jobs.Plan:
         return planner.stages
 
     if file is None:
-        return jobs.for_each(subject.models, subject.weights, {}, target)
+        return jobs.for_each(subject.networks, {}, target)
 
     def plan(store: Store, _to_run: bool) -> list[Stage]:
         name = re.sub(r"[^\w.+-]|^[.+-]", "_", file.stem)

@@ -12,43 +12,18 @@ from typing import Any
 from host import pictures, results, show, toolbox
 from host.engines import Engine
 from host.engines.choose import choose
+from host.options import Measuring, Networks, Running
 from host.pipeline import Forecast, Outcome, Pipeline
 from host.plan import Planner, Stage, main_job, parse_settings, prepare
 from host.run import Run
 from host.store import Entry, Store, sha256
 from host.weights import Chooser, Weights
 from host.zoo import Model
-from tools.stage import InvalidRequest, Result, write_json
+from tools.stage import Command, InvalidRequest, Result, write_json
 
 REPORT = "report.html"
-TENSORFLOWS = {"2.15": "tf1", "1.15": "tf1-legacy"}  # version -> the service that runs the tool tf1 with it
+Target = Callable[[Planner], list[Stage]]
 Plan = Callable[[Store, bool], list[Stage]]  # the bool: to be run, so weights may be fetched
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What every command that runs stages takes."""
-
-    work: Path
-    engine: str
-    pull: bool = False
-    limit_s: float = 600.0
-    keep_going: bool = True
-    as_json: bool = False
-    tensorflow: str = "2.15"
-
-    @property
-    def builds(self) -> dict[str, str]:
-        """Tool -> service, for tools that do not run in their usual one.
-
-        Raises:
-            InvalidRequest: there is no such generation of TensorFlow.
-        """
-        if self.tensorflow not in TENSORFLOWS:
-            message = f"there is no TensorFlow {self.tensorflow!r} here"
-            raise InvalidRequest(message, hint=f"Choose one of {', '.join(TENSORFLOWS)}")
-        service = TENSORFLOWS[self.tensorflow]
-        return {} if service == "tf1" else {"tf1": service}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,55 +41,50 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def plan_all(
-    models: Iterable[Model],
-    weights: str,
-    backends: Sequence[str] | None,
-    settings: Mapping[str, Any],
-    images: Path | None,
-    precisions: Sequence[str] = (),
-) -> Plan:
-    """Return the plan of the main job for these models; `images` are pictures of the user's own."""
-    wanted = [backend(name) for name in backends] if backends else toolbox.backends()
-    return for_each(
-        models, weights, settings, lambda planner: main_job(planner, wanted, precisions), images=images
-    )
+def plan_all(networks: Networks, measuring: Measuring, images: Path | None) -> Plan:
+    """Return the plan of the main job for these networks; `images` are pictures of the user's own."""
+    wanted = [backend(name) for name in measuring.backend or toolbox.backends()]
+
+    def target(planner: Planner) -> list[Stage]:
+        return main_job(planner, wanted, measuring.precisions)
+
+    return for_each(networks, measuring.settings, target, images=images)
 
 
-def plan_prepare(models: Iterable[Model], weights: str, images: Path | None) -> Plan:
+def plan_prepare(networks: Networks, images: Path | None) -> Plan:
     """Return the plan that ends with the frozen graph and the reference outputs."""
-    return for_each(models, weights, {}, prepare, images=images)
+    return for_each(networks, {}, prepare, images=images)
 
 
 def plan_one(
-    models: Iterable[Model],
-    stage: str,
-    weights: str,
-    inputs: Sequence[str],
-    sets: Sequence[str],
-    images: Path | None,
+    networks: Networks, stage: str, inputs: Sequence[str], sets: Sequence[str], images: Path | None
 ) -> Plan:
     """Return the plan of one stage and what it needs; `inputs` are the user's own files, `name=path`."""
     command = toolbox.find(stage)
-    params = parse_settings(sets, command)
+    target = only(command, parse_settings(sets, command))
+    return for_each(networks, {}, target, inputs=inputs, images=images)
+
+
+def only(command: Command, params: Mapping[str, Any] | None = None) -> Target:
+    """Return the target that is one command, and what it needs."""
 
     def target(planner: Planner) -> list[Stage]:
         planner.add(command, params)
         return planner.stages
 
-    return for_each(models, weights, {}, target, inputs=inputs, images=images)
+    return target
 
 
 def for_each(
-    models: Iterable[Model],
-    weights: str,
+    networks: Networks,
     settings: Mapping[str, Any],
-    target: Callable[[Planner], list[Stage]],
+    target: Target,
     *,
     inputs: Sequence[str] = (),
     images: Path | None = None,
 ) -> Plan:
-    """Return the plan of `target` for each model, with what the user gave of files, weights and pictures."""
+    """Return the plan of `target` for each network, with the files, weights and pictures that were given."""
+    models = networks.found()
     files = [_input_file(text) for text in inputs]
     for model in models if images else ():
         pictures.require_image_network(model)
@@ -125,7 +95,7 @@ def for_each(
             with pictures.packed(images) as archive:
                 given["pictures"] = store.take_in({"pictures": archive})
         asked_for = ("images",) if images else ()
-        chooser = Chooser(weights, store.work, note, may_fetch=to_run)
+        chooser = Chooser(networks.weights, store.work, note, may_fetch=to_run)
         stages = []
         for model in models:
             mine: dict[str, Entry | None] = {**_table(model, store), **given}
@@ -184,10 +154,10 @@ def backend(name: str) -> str:
     return name
 
 
-def carry_out(plan: Plan, options: Options, *, report: bool = False) -> int:
+def carry_out(plan: Plan, running: Running, *, report: bool = False) -> int:
     """Run a plan, write the run's folder, show what came out; return the exit code."""
-    ran = execute(plan, options, report=report)
-    show.outcomes(ran.document, ran.outcomes, ran.folder, as_json=options.as_json)
+    ran = execute(plan, running, report=report)
+    show.outcomes(ran.document, ran.outcomes, ran.folder, as_json=running.as_json)
     return results.exit_code(ran.outcomes.values(), tolerant=report)
 
 
@@ -199,17 +169,17 @@ def end(ran: Ran) -> int:
     return results.exit_code(ran.outcomes.values(), tolerant=False)
 
 
-def execute(plan: Plan, options: Options, *, report: bool = False) -> Ran:
+def execute(plan: Plan, running: Running, *, report: bool = False) -> Ran:
     """Run a plan and write the run's folder."""
     from host.live import show_progress  # `plan` has no use for it
 
-    store = Store(options.work.resolve())
+    store = Store(running.work.resolve())
     with store.locked():
         stages = plan(store, True)
-        engine = _engine(stages, store, options, report=report)
+        engine = _engine(stages, store, running, report=report)
         run = Run(store.work)
         with show_progress(stages) as listener:
-            pipeline = Pipeline(engine, store, run, listener, options.limit_s, options.keep_going)
+            pipeline = Pipeline(engine, store, run, listener, running.limit_s, running.keep_going)
             try:
                 try:
                     pipeline.execute(stages)
@@ -223,35 +193,35 @@ def execute(plan: Plan, options: Options, *, report: bool = False) -> Ran:
     return Ran(stages=stages, document=document, outcomes=pipeline.outcomes, folder=folder)
 
 
-def preview(plan: Plan, options: Options) -> None:
+def preview(plan: Plan, running: Running) -> None:
     """Show what a plan would run and why, running nothing."""
-    store = Store(options.work.resolve(), writes=False)
+    store = Store(running.work.resolve(), writes=False)
     stages = plan(store, False)
-    engine = choose(options.engine, store.work, [], pull=False, note=note, builds=options.builds)
+    engine = choose(running.engine, store.work, [], pull=False, note=note, builds=running.builds)
     known = Forecast(engine, store).preview(stages)
-    show.plan(stages, known, engine, as_json=options.as_json)
+    show.plan(stages, known, engine, as_json=running.as_json)
 
 
-def report_again(name: str, options: Options) -> Path:
+def report_again(name: str, running: Running) -> Path:
     """Make the report of an earlier run anew; return its path."""
     from host.live import show_progress
 
-    store = Store(options.work.resolve())
+    store = Store(running.work.resolve())
     run = Run.find(store.work, name)
-    engine = choose(options.engine, store.work, ["report"], pull=options.pull, note=note)
+    engine = choose(running.engine, store.work, ["report"], pull=running.pull, note=note)
     with store.locked(), show_progress([]) as listener:
-        pipeline = Pipeline(engine, store, run, listener, options.limit_s, keep_going=True)
+        pipeline = Pipeline(engine, store, run, listener, running.limit_s, keep_going=True)
         outcome = make_report(pipeline, run.folder)
     if outcome.error:
         raise outcome.error
     return run.folder / REPORT
 
 
-def _engine(stages: Iterable[Stage], store: Store, options: Options, *, report: bool) -> Engine:
+def _engine(stages: Iterable[Stage], store: Store, running: Running, *, report: bool) -> Engine:
     wanted = dict.fromkeys(stage.command.tool for stage in stages)
     if report:
         wanted["report"] = None
-    engine = choose(options.engine, store.work, wanted, pull=options.pull, note=note, builds=options.builds)
+    engine = choose(running.engine, store.work, wanted, pull=running.pull, note=note, builds=running.builds)
     note(f"engine {engine.name}: {engine.why}")
     return engine
 

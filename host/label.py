@@ -10,18 +10,17 @@ from typing import Any
 from rich.text import Text
 
 from host import jobs, pictures, results, show, toolbox
+from host.options import Networks, Running
 from host.pipeline import Outcome
 from host.plan import Planner, Stage
-from host.zoo import Model
 from tools.stage import InvalidRequest, WrongOutput, write_json
 
 FILE = "labels.json"  # in the run's folder
 
 
 def plan(
-    model: Model,
+    networks: Networks,
     image: Path | None,
-    weights: str,
     backends: Sequence[str] | None,
     inputs: Sequence[str],
     *,
@@ -34,7 +33,7 @@ def plan(
     Raises:
         InvalidRequest: there is no such backend, or it or the model cannot answer.
     """
-    pictures.require_image_network(model)
+    pictures.require_image_network(networks.one())
     wanted = [_able(jobs.backend(name)) for name in backends] if backends else _all_able()
     files = [*inputs, f"labels={labels}"] if labels else inputs
 
@@ -52,7 +51,7 @@ def plan(
                 planner.add(name, {"top": top, "precision": answers.params["precision"]}, sources)
         return planner.stages
 
-    return jobs.for_each([model], weights, {"threads": threads}, target, inputs=files, images=image)
+    return jobs.for_each(networks, {"threads": threads}, target, inputs=files, images=image)
 
 
 def _able(backend: str) -> str:
@@ -75,16 +74,16 @@ def _is_generated(stage: Stage) -> bool:
     return any(need.command.full_name == "tf1.generate-weights" for need in stage.ancestors())
 
 
-def carry_out(plan: jobs.Plan, options: jobs.Options) -> int:
+def carry_out(plan: jobs.Plan, running: Running) -> int:
     """Run the plan, show the table; return the exit code, that of a wrong output if a backend disagrees.
 
     Raises:
         StageError: there is no picture to look at, which is then all that there is to say.
     """
-    ran = jobs.execute(plan, options)
+    ran = jobs.execute(plan, running)
     document = describe(ran.stages, ran.outcomes) | {"weights": ran.document["run"]["weights"]}
     write_json(ran.folder / FILE, document)
-    if options.as_json:
+    if running.as_json:
         show.print_json({**document, "folder": str(ran.folder)})
     else:
         _show(document)

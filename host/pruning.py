@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from host import jobs, show, toolbox
-from host.plan import Planner, Stage
-from host.zoo import Model
+from host.options import Networks, Running
 from tools.stage import InvalidRequest
 
 STAGE = "tf1.prune"
@@ -17,35 +16,31 @@ COLUMNS = ("kernel", "shape", "weights", "zeros", "sparsity", "")
 
 
 def plan(
-    model: Model, weights: str, *, ratio: float | None, threshold: float | None, layer: str, scope: str
+    networks: Networks, *, ratio: float | None, threshold: float | None, layer: str, scope: str
 ) -> jobs.Plan:
     """Return the plan that prunes by a ratio or by a threshold.
 
     Raises:
-        InvalidRequest: both or none of the two are given.
+        InvalidRequest: both or none of the two are given, or not exactly one network.
     """
     if (ratio is None) == (threshold is None):
         message = "prune takes either a ratio or a threshold"
         raise InvalidRequest(message, hint="e.g. --ratio 0.5, or --threshold 0.01")
     method, amount = ("threshold", threshold) if ratio is None else ("ratio", ratio)
     params = {"method": method, "amount": amount, "layer": layer, "scope": scope}
-
-    def target(planner: Planner) -> list[Stage]:
-        planner.add(toolbox.find(STAGE), params)
-        return planner.stages
-
-    return jobs.for_each([model], weights, {}, target)
+    networks.one()
+    return jobs.for_each(networks, {}, jobs.only(toolbox.find(STAGE), params))
 
 
-def prune(planned: jobs.Plan, options: jobs.Options) -> int:
+def prune(planned: jobs.Plan, running: Running) -> int:
     """Prune, print each kernel's sparsity and the command that goes on; return the exit code."""
-    ran = jobs.execute(planned, options)
+    ran = jobs.execute(planned, running)
     for stage, outcome in ran.outcomes.items():
         if outcome.result and outcome.entry and stage.command.full_name == STAGE:
             rows = json.loads(outcome.entry.path("sparsity").read_text())
             name = stage.outputs["pruned_index"].removesuffix(".index")
-            made = options.work / "models" / stage.model / name
-            _print(rows, outcome.result.metrics, stage.model, made, as_json=options.as_json)
+            made = running.work / "models" / stage.model / name
+            _print(rows, outcome.result.metrics, stage.model, made, as_json=running.as_json)
     return jobs.end(ran)
 
 

@@ -39,7 +39,7 @@ def prepare(run_stage: RunStage, seed: int) -> Files:
         files.update({key: folder / name for key, name in result.outputs.items()})
 
     stage("tf1.export", **NETWORK, **ENDS)
-    stage("tf1.generate-weights", "graph", seed=seed)
+    stage("tf1.generate-weights", "graph", "signature", seed=seed)
     stage("tf1.freeze", "graph", "signature", "ckpt_index", "ckpt_data")
     stage("tf1.reference", "frozen", "signature", n_inputs=4)
     stage("tf1.to-tflite", "frozen", "signature")
@@ -145,7 +145,7 @@ def test_reference_of_another_model(
     small = {**ENDS, "image_size": 32}
     folder, result = run_stage("tf1", "export", params={**NETWORK, **small})
     files = {key: folder / name for key, name in result.outputs.items()}
-    folder, result = run_stage("tf1", "generate-weights", inputs={"graph": files["graph"]})
+    folder, result = run_stage("tf1", "generate-weights", inputs=files)
     files.update({key: folder / name for key, name in result.outputs.items()})
     folder, result = run_stage("tf1", "freeze", inputs=files)
     inputs = {"frozen": folder / result.outputs["frozen"], "signature": files["signature"]}

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import math
+import functools
+import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 from tools.stage import InvalidRequest, Result
 
@@ -113,7 +114,7 @@ class Network:
 
 def elements(shape: Iterable[int]) -> int:
     """Return the number of elements of a shape."""
-    return math.prod(shape)
+    return functools.reduce(operator.mul, shape, 1)  # math.prod starts at Python 3.8
 
 
 def parse_shapes(text: str) -> dict[str, list[int]]:

@@ -60,13 +60,14 @@ def prepared(tf1: Run) -> Prepared:
     @functools.cache
     def prepare(model: str) -> dict[str, Path]:
         made = tf1("export", model, {}, **zoo_row(model))
-        made |= tf1("generate-weights", model, pick(made, ("graph",)))
+        made |= tf1("generate-weights", model, pick(made, GENERATE), table=zoo_row(model).get("table"))
         made |= tf1("freeze", model, pick(made, FREEZE), save_weights=True)
         return made
 
     return prepare
 
 
+GENERATE = ("graph", "signature")
 FREEZE = ("graph", "signature", "ckpt_index", "ckpt_data")
 
 

@@ -15,7 +15,7 @@ import pytest
 from host import ROOT
 from tests.conftest import RunStage
 from tests.project import Project
-from tests.tf1.conftest import NETWORKS, Prepared, Run, pick, zoo_row
+from tests.tf1.conftest import GENERATE, NETWORKS, Prepared, Run, pick, zoo_row
 from tools.stage import InvalidRequest
 
 pytestmark = pytest.mark.tool
@@ -83,7 +83,7 @@ def test_the_published_figures(tf1: Run) -> None:
     """MobileNet v1 at 224: 569 million MACs, 4.2 million parameters (arXiv 1704.04861, table 8)."""
     row = {**zoo_row("mobilenet_v1_1.0"), "classes": 1000}
     made = tf1("export", "m", {}, **row)
-    made |= tf1("generate-weights", "m", pick(made, ("graph",)))
+    made |= tf1("generate-weights", "m", pick(made, GENERATE))
     made |= tf1("freeze", "m", pick(made, ("graph", "signature", "ckpt_index", "ckpt_data")))
     metrics = tf1("describe", "m", pick(made, ("frozen",)))["result"].metrics
     assert round(metrics["macs"] / 1e6) == 569

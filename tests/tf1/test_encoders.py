@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import RunStage
-from tests.tf1.conftest import FREEZE, Run, pick
+from tests.tf1.conftest import FREEZE, GENERATE, Run, pick
 from tools.stage import InvalidRequest
 
 pytestmark = pytest.mark.tool
@@ -75,7 +75,7 @@ def test_mobilebert_has_four_feed_forward_networks_in_a_bottleneck(
 def tiny(tf1: Run) -> dict[str, Path]:
     network = {"network": "bert_tiny", "sequence_length": 16}
     made = tf1("export", "tiny", {}, **network)
-    made |= tf1("generate-weights", "tiny", pick(made, ("graph",)))
+    made |= tf1("generate-weights", "tiny", pick(made, GENERATE))
     made |= tf1("freeze", "tiny", pick(made, FREEZE))
     return made | tf1("reference", "tiny", pick(made, ("frozen", "signature")), n_inputs=4)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import numpy as np
 import pytest
 
 from host import ROOT
-from host.engines.venv import installed_python
+from host.engines.venv import installed_python, tool_environment
 from host.toolbox import builds
 from tests.project import Project
-from tests.tf1.conftest import FREEZE, Run, pick, zoo_row
+from tests.tf1.conftest import FREEZE, GENERATE, Run, pick, zoo_row
 from tools.stage import Unsupported
 
 NEW, OLD = "tf1", "tf1-legacy"
@@ -49,7 +50,7 @@ def both(tf1: Run, old_python: Path) -> BothMade:
 
 def _made(tf1: Run, model: str, service: str) -> Made:
     made: Made = tf1("export", model, {}, **zoo_row(model), service=service)
-    made |= tf1("generate-weights", model, pick(made, ("graph",)), service=service)
+    made |= tf1("generate-weights", model, pick(made, GENERATE), service=service)
     return made | tf1("freeze", model, pick(made, FREEZE), save_weights=True, service=service)
 
 
@@ -95,6 +96,18 @@ def test_each_reads_the_others_files(tf1: Run, both: BothMade, model: str, write
     for frozen in (made["frozen"], again["frozen"]):
         _, found = _outputs(tf1, model, {**made, "frozen": frozen}, reader)
         assert _differ(found, expected) < TOLERANCE
+
+
+def test_every_module_is_one_for_the_older_python(
+    old_python: Path, tool_python: Callable[[str], Path]
+) -> None:
+    files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "tools" / "tf1").rglob("*.py")]
+    modules = [".".join(path.parts) for path in files if path.name != "__main__"]
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+    argv = [tool_python(OLD), "-c", code, *modules]
+    done = subprocess.run(argv, env=tool_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "tools.tf1.networks.nasnet" in modules
 
 
 def test_the_older_one_names_what_it_cannot_convert(tf1: Run, both: BothMade, tmp_path: Path) -> None:

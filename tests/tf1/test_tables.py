@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.tf1.conftest import FREEZE, Run, pick
+from tests.tf1.conftest import FREEZE, GENERATE, Run, pick
 from tools import layer_table
 from tools.stage import InvalidRequest
 
@@ -152,7 +152,7 @@ def test_every_operation_in_one_network(tf1: Run) -> None:
     used = {layer["op"] for layer in row["table"]["layers"]}
     assert used == layer_table.OPERATIONS.keys() - {"squeeze"}
     made = tf1("export", "mine", {}, **row)
-    made |= tf1("generate-weights", "mine", pick(made, ("graph",)))
+    made |= tf1("generate-weights", "mine", pick(made, GENERATE), table=row["table"])
     made |= tf1("freeze", "mine", pick(made, FREEZE), text=True)
     found = tf1("reference", "mine", pick(made, ("frozen", "signature")))
     assert found["result"].metrics["output_spread"] > 1e-3
@@ -162,6 +162,29 @@ def test_every_operation_in_one_network(tf1: Run) -> None:
 
 
 RESIDUAL = {"name": "sum", "op": "add", "inputs": ["b", "input"]}
+
+
+@pytest.mark.tool
+@pytest.mark.parametrize(("blocks", "scaled"), [(2, False), (16, True)])
+def test_weights_of_a_deep_network_leave_no_class_alone(tf1: Run, blocks: int, scaled: bool) -> None:
+    """Each residual block adds to the scale; unscaled, 16 of them give probability 1 to one class."""
+    block = [conv("a", batch_norm=True), conv("b", activation="none", batch_norm=True), RESIDUAL]
+    row = mine(
+        conv("stem"),
+        {"name": f"block{{1..{blocks}}}", "op": "block", "layers": block},
+        {"name": "pool", "op": "global_avg_pool"},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "fully_connected", "units": "classes", "activation": "none"},
+        image_size=32,
+        classes=1001,
+    )
+    made = tf1("export", "mine", {}, **row)
+    made |= tf1("generate-weights", "mine", pick(made, GENERATE), table=row["table"])
+    assert (made["result"].metadata["logits_scale"] != 1) is scaled
+    made |= tf1("freeze", "mine", pick(made, FREEZE))
+    metrics = tf1("reference", "mine", pick(made, ("frozen", "signature")))["result"].metrics
+    assert 0.003 < metrics["top1_value_max"] < 0.9
+    assert metrics["top1_margin_min"] > 1e-3
 
 
 @pytest.mark.tool

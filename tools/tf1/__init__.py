@@ -50,17 +50,28 @@ def export(
 @tool.command()
 def generate_weights(
     graph: Input,
+    signature: Input,
+    layers: Optional[Input] = None,
     seed: int = 0,
     ckpt_index: Output = "{model}.ckpt.index",
     ckpt_data: Output = "{model}.ckpt.data-00000-of-00001",
 ) -> Result:
-    """Write a checkpoint of generated weights for an inference graph: the same values on every machine."""
-    from tools.tf1 import checkpoint, graphs, weights
+    """Write a checkpoint of generated weights for an inference graph: the same values on every machine.
+
+    The logits of a network that is described by a table, `layers`, are brought to scale (calibrate.py).
+    """
+    from tools.tf1 import calibrate, checkpoint, graphs, weights
 
     prefix = checkpoint.prefix(ckpt_index, ckpt_data)
-    shapes = graphs.variables(graphs.read(graph))
-    checkpoint.write(prefix, {name: weights.generate(seed, name, shape) for name, shape in shapes.items()})
-    return Result(metadata={"variables": len(shapes), "seed": seed})
+    ends = graphs.read_signature(signature)
+    network = graphs.read(graph, *ends["inputs"], ends["output"])
+    shapes = graphs.variables(network)
+    values = {name: weights.generate(seed, name, shape) for name, shape in shapes.items()}
+    metadata = {"variables": len(shapes), "seed": seed}
+    if layers:
+        metadata["logits_scale"] = calibrate.scale_logits(graphs.load(network, graph), ends, values)
+    checkpoint.write(prefix, values)
+    return Result(metadata=metadata)
 
 
 @tool.command()

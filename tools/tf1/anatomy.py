@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from tools.anatomy import BATCH_NORM, Network, Node, by_name, einsum_macs, elements
 from tools.stage import InvalidRequest
@@ -121,7 +121,7 @@ def _node(op: Any, path: Path) -> Node:
     return node
 
 
-Counted = tuple[int, Optional[float], str]
+Counted = Tuple[int, Optional[float], str]
 
 
 def _convolution(op: Any, _: Sequence[int], kernel: Sequence[int], output: Sequence[int]) -> Counted:

@@ -68,7 +68,7 @@ def _quantised(converter: Any, representative: Mapping[str, Any]) -> bytes:
         from tensorflow.lite.python.convert import mlir_quantize
     except ImportError:
         message = f"the quantiser of TensorFlow {tf.__version__} cannot leave the softmax in floating point"
-        raise Unsupported(message, hint="Use the build with TensorFlow 2.") from None
+        raise Unsupported(message, hint="Run it without --tensorflow 1.15.") from None
     count = len(next(iter(representative.values())))
     converter.representative_dataset = lambda: (
         [values[index : index + 1] for values in representative.values()] for index in range(count)

@@ -6,7 +6,7 @@ before them; from cell to cell the map stays as it is or is halved, and then the
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Tuple
 
 from tools.tf1.layers import (
     add,
@@ -23,7 +23,7 @@ from tools.tf1.runtime import tf
 
 CURRENT, PREVIOUS = 0, 1  # states of a cell: the last cell's output, the one before; 2 to 6 are its own sums
 
-Branch = tuple[str, int, int]  # operation, size of its window, state that it reads
+Branch = Tuple[str, int, int]  # operation, size of its window, state that it reads
 
 
 class Cell(NamedTuple):

@@ -1,0 +1,165 @@
+"""Options that several of the runner's commands take, each declared once.
+
+A command names a group as a parameter (`running: Running`) and so has its options; `with_groups` tells Typer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tools.stage import InvalidRequest
+
+if typing.TYPE_CHECKING:  # the zoo is read by the commands that name a network
+    from host.zoo import Model
+
+WORK = Path("work")
+TENSORFLOWS = {"2.15": "tf1", "1.15": "tf1-legacy"}  # version -> the service that runs the tool tf1 with it
+
+Work = Annotated[Path, typer.Option(help="The shared folder: store, models, runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
+ModelFile = Annotated[
+    Path | None, typer.Option("--model-file", help="Your own networks, in TOML; see docs/zoo.md.")
+]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
+Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Running:
+    """How stages are run."""
+
+    engine: Annotated[str, typer.Option(help="auto, docker or venv.")] = "auto"
+    work: Work = WORK
+    tensorflow: Annotated[
+        str, typer.Option(help="2.15, or 1.15 for what cannot read graphs of newer ones.")
+    ] = "2.15"
+    # the longest stage seen is the conversion of a large network, in minutes
+    limit_s: Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")] = 1800.0
+    pull: Annotated[bool, typer.Option("--pull", help="Pull missing images instead of building them.")] = (
+        False
+    )
+    keep_going: Annotated[bool, typer.Option(help="After a failure go on with what does not need it.")] = True
+    as_json: Json = False
+
+    @property
+    def builds(self) -> dict[str, str]:
+        """Tool -> service, for tools that do not run in their usual one.
+
+        Raises:
+            InvalidRequest: there is no such generation of TensorFlow.
+        """
+        if self.tensorflow not in TENSORFLOWS:
+            message = f"there is no TensorFlow {self.tensorflow!r} here"
+            raise InvalidRequest(message, hint=f"Choose one of {', '.join(TENSORFLOWS)}")
+        service = TENSORFLOWS[self.tensorflow]
+        return {} if service == "tf1" else {"tf1": service}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Networks:
+    """Which networks, with which weights."""
+
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="A network of the zoo; may be repeated.")
+    ] = None
+    all_models: Annotated[bool, typer.Option("--all-models", help="Every network of the zoo.")] = False
+    model_file: ModelFile = None
+    weights: Annotated[str, typer.Option(help="auto, published, generated, or a checkpoint of yours.")] = (
+        "auto"
+    )
+
+    def named(self) -> bool:
+        """Whether any is."""
+        return bool(self.model) or self.all_models
+
+    def found(self) -> list[Model]:
+        """Return the networks.
+
+        Raises:
+            InvalidRequest: none are named, or one is unknown, or its description is wrong.
+        """
+        from host import zoo
+
+        return zoo.choose(self.model or [], self.model_file, every=self.all_models)
+
+    def one(self) -> Model:
+        """Return the network, where there can be only one.
+
+        Raises:
+            InvalidRequest: it is not exactly one.
+        """
+        found = self.found()
+        if len(found) > 1:
+            message = f"this command takes one model, not {len(found)}"
+            raise InvalidRequest(message, hint=f"e.g. --model {found[0].name}")
+        return found[0]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """What is measured of each network, and how long."""
+
+    backend: Backends = None
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--precision",
+            help="fp32, fp16, int8-dynamic or int8, for every backend; may be repeated. "
+            "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU.",
+        ),
+    ] = None
+    budget_s: Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")] = 10.0
+    threads: Threads = 0
+
+    @property
+    def precisions(self) -> Sequence[str]:
+        """Those that were asked for; none: each measurement's own."""
+        return self.precision or ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters that stages take by name."""
+        return {"budget_s": self.budget_s, "threads": self.threads}
+
+
+def with_groups(function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function for Typer, with a group's options in the place of each parameter that is one."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+
+    @functools.wraps(function)
+    def run(**given: Any) -> None:
+        made = {
+            name: group(**{field: given.pop(field) for field in _fields(group)})
+            for name, group in groups.items()
+        }
+        function(**made, **given)
+
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in groups:
+            parameters += _fields(groups[parameter.name]).values()
+        else:
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(parameter.replace(kind=kind, annotation=hints[parameter.name]))
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _fields(group: Any) -> dict[str, inspect.Parameter]:
+    hints = typing.get_type_hints(group, include_extras=True)
+    return {
+        field.name: inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in dataclasses.fields(group)
+    }
