@@ -3,7 +3,7 @@
     python -m tests.bench.precision [--model NAME ...] [--work WORK]
 
 Runs every network in every precision on the CPU of every backend, and prints for each the lowest cosine, the
-largest error as a fraction of the reference output's spread, and how many first classes are the reference's.
+largest error as a part of the largest spread of a reference output, and how many first classes are the same.
 The last two rows of each network are controls, faults that every precision's limits should refuse: noise of
 a tenth of the weights' standard deviation, and the weights of each layer shuffled.
 """
