@@ -161,7 +161,7 @@ def test_the_command_line_takes_a_file_of_networks(tmp_path: Path) -> None:
     assert "conv2" in shown.stdout
     assert "filters 96" in shown.stdout
     planned = project.run("plan", "--model", "thin", "--model-file", str(mine), "--json")
-    assert json.loads(planned.stdout)["stages"][1]["stage"] == "tf1.export"
+    assert json.loads(planned.stdout)["stages"][0]["stage"] == "tf1.export"
     assert not list((project.work / "store").iterdir())
     wrong = project.run("prepare", "--model", "thine", "--model-file", str(mine))
     assert wrong.returncode == 2

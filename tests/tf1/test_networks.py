@@ -89,7 +89,7 @@ def test_variables_parameters_and_operations(model: str, prepared: Prepared, tf1
 TABLES = [name for name in zoo.names() if zoo.find(name).table]
 # vgg_19 is not in networks.json; its parameters are those of the published network (arXiv 1409.1556)
 VGG_19 = {"params": 143_667_240}
-COUNT = """
+COUNT_EXPORTED = """
 import json, pathlib, sys
 from tools.tf1 import counts, graphs
 for path in map(pathlib.Path, sys.argv[1:]):
@@ -104,7 +104,7 @@ for path in map(pathlib.Path, sys.argv[1:]):
 def counted(tf1: Run, tool_python: Callable[[str], Path]) -> dict[str, dict[str, Any]]:
     """Count in the exported graphs of all tables; without weights, of which VGG has half a gigabyte."""
     graphs = [tf1("export", name, {}, **zoo_row(name))["graph"] for name in TABLES]
-    argv = [tool_python("tf1"), "-c", COUNT, *graphs]
+    argv = [tool_python("tf1"), "-c", COUNT_EXPORTED, *graphs]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     return dict(zip(TABLES, map(json.loads, done.stdout.splitlines()), strict=True))
 
