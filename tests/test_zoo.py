@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from host import zoo
+from host import ROOT, zoo
+from host.engines.venv import sources
 from tests.project import Project
 from tools.stage import InvalidRequest
 
-ROOT = Path(__file__).parents[1]
 MINE = """
 [thin]
 about = "AlexNet with a thinner second layer and without its last convolution"
@@ -167,3 +167,9 @@ def test_the_command_line_takes_a_file_of_networks(tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert "Did you mean thin" in wrong.stderr
     assert len(wrong.stderr.splitlines()) == 1
+
+
+def test_an_edit_of_the_zoo_makes_nothing_anew() -> None:
+    """No tool reads it; in a tool's identity it would change the key of every stage in the store."""
+    assert zoo.FILE not in sources("tf1")
+    assert ROOT / "tools" / "layer_table.py" in sources("tf1")

@@ -30,6 +30,7 @@ from tools.stage import Unavailable
 
 CACHE = "MOBILE_ACCELERATOR_CACHE"
 CLOSE_LIMIT_S = 30  # all results are written by then, so a toolchain that hangs at exit loses nothing
+ZOO = "models.toml"
 COMPLETE = "complete"  # written last: an environment without it was left half-made and is made again
 
 
@@ -124,9 +125,12 @@ def tool_environment() -> dict[str, str]:
 
 
 def sources(tool: str) -> list[Path]:
-    """Return the files of a tool's code: the contract, the shared modules and its own."""
+    """Return the files of a tool's code: the contract, the shared modules and its own.
+
+    The zoo is not code and no tool reads it, so an image does not hold it either (.dockerignore).
+    """
     folder = ROOT / "tools"
-    others = set(tools()) - {tool}
+    others = {*tools(), ZOO} - {tool}
     files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return sorted(
         path for path in files if path.relative_to(folder).parts[0].removesuffix(".py") not in others
