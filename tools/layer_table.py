@@ -84,6 +84,7 @@ class Operation:
 
 
 ACTIVATION = {"activation": choice("relu", "relu6", "sigmoid", "tanh", "none")}
+JOINED = {"activation": dataclasses.replace(ACTIVATION["activation"], default="none")}
 INITIAL = {"stddev": _number(None)}  # of the truncated normal initialiser; without it, Glorot's uniform one
 NORMED = {**ACTIVATION, **INITIAL, "batch_norm": _flag()}
 POOL = {"kernel": count(), "stride": count(), "padding": choice("valid", "same")}
@@ -102,7 +103,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "flatten": Operation(MAP, {}),
     "fully_connected": Operation(VECTOR, {"units": _width(), **ACTIVATION, **INITIAL}),
     "concat": Operation(ANY, {}, joins=True),
-    "add": Operation(ANY, {"activation": Key("", ACTIVATION["activation"].fits, "none")}, joins=True),
+    "add": Operation(ANY, JOINED, joins=True),
     "average": Operation(ANY, {}, joins=True),
     "block": Operation(ANY, {"layers": Key("a list of layers", lambda value: isinstance(value, list))}),
 }

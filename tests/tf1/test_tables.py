@@ -59,6 +59,10 @@ def test_layers_may_come_in_any_order() -> None:
         ([conv("a", kernel=2.5)], "layer 'a' (conv) has kernel = '2.5'"),
         ([conv("a", stride=True)], "layer 'a' (conv) has stride = 'True'"),
         ([conv("a", padding="none")], "has padding = 'none'. It has to be one of same, valid"),
+        (
+            [conv("a"), {"name": "b", "op": "add", "inputs": ["a", "input"], "activation": "relu7"}],
+            "layer 'b' (add) has activation = 'relu7'. It has to be one of relu, relu6, sigmoid, tanh, none",
+        ),
         ([conv("a"), conv("b"), conv("a")], "mine has two layers named 'a'"),
         ([conv("a{1..3}"), conv("a2")], "mine has two layers named 'a2'"),
         ([conv("a{3..1}")], "layer 'a{3..1}' is a range of none"),
