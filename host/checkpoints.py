@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from host import ROOT
+from host import ROOT, rows
 from host.engines import Note
 from host.store import sha256
 from tools.stage import InvalidRequest, StageError, write_json
@@ -35,7 +35,6 @@ if TYPE_CHECKING:  # requests and tarfile take their time, and planning does wit
     from host.fetch import Patience
 
 LOCK = "MOBILE_ACCELERATOR_LOCK"
-MULTIPLIER = "{depth_multiplier}"
 ABOUT = "fetched.json"
 INDEX, DATA = ".index", ".data-00000-of-00001"  # of format V2; a checkpoint of format V1 is one file
 TRUST = "--trust-on-first-use"
@@ -81,14 +80,14 @@ def published(model: str) -> Published | None:
     A number after the network's name is the size of its input, which its weights do not depend on.
     """
     for pattern, table in _tables().items():
-        expression = re.escape(pattern).replace(re.escape(MULTIPLIER), r"(\d+\.\d+)") + r"(?:_\d+)?"
-        if not (match := re.fullmatch(expression, model)):
+        said = rows.match(pattern, model)
+        if said is None:
             continue
-        if MULTIPLIER not in pattern:
+        if "multiplier" not in said:
             return Published(model=model, **table)
-        multiplier = str(float(match[1]))
+        multiplier = str(float(said["multiplier"] or 1))
         if multiplier in table:
-            texts = {key: table[key].replace(MULTIPLIER, multiplier) for key in ("url", "checkpoint")}
+            texts = {key: table[key].replace(rows.MULTIPLIER, multiplier) for key in ("url", "checkpoint")}
             return Published(model=model, **texts, **table[multiplier])
     return None
 
@@ -98,7 +97,7 @@ def all_published() -> list[str]:
     names = []
     for pattern, table in _tables().items():
         multipliers = [key for key, value in table.items() if isinstance(value, dict)]
-        names += [pattern.replace(MULTIPLIER, multiplier) for multiplier in multipliers] or [pattern]
+        names += [pattern.replace(rows.MULTIPLIER, multiplier) for multiplier in multipliers] or [pattern]
     return names
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from tools.layer_table import NAME, Key, choice, count, is_text
 from tools.stage import InvalidRequest
 
 MANUAL = "docs/zoo.md says how to describe a network."
+MULTIPLIER = "{depth_multiplier}"  # in a row's name: the row is a family
 Content = dict[str, Any]
 
 
@@ -56,6 +58,17 @@ class Row:
     def refuse(self, what: str, hint: str = MANUAL) -> NoReturn:
         """Raise the error that this row is wrong."""
         layer_table.refuse(self.where, what, hint)
+
+
+def match(row: str, name: str) -> Mapping[str, str | None] | None:
+    """Return what `name` says if it is one of the row called `row`, else None.
+
+    That is its `size`, the number at the end, None where there is none; of a family also its `multiplier`.
+    """
+    multiplier = r"(?P<multiplier>(?!0\.0+(?:_|$))\d+\.\d+)"
+    expression = re.escape(row).replace(re.escape(MULTIPLIER), multiplier)
+    found = re.fullmatch(expression + r"(?:_(?P<size>[1-9]\d{0,5}))?", name)
+    return found.groupdict() if found else None
 
 
 def read(path: Path, file: str) -> dict[str, Row]:

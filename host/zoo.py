@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from tools.stage import InvalidRequest, check_name
 FILE = ROOT / "tools" / "models.toml"
 LISTING = "python runner.py models list"
 
-MULTIPLIER = "{depth_multiplier}"
 SIZES = ("image_size", "sequence_length")  # what a number at the end of a name stands for
 NOT_PARAMS = (*rows.OF_ONE_ROW, *rows.TABLE, "depth_multipliers")
 
@@ -49,7 +47,7 @@ def names(file: Path | None = None) -> list[str]:
 def members(row: Row) -> list[str]:
     """Return the names of a family's networks, or the one name of a row that is none."""
     multipliers = row.content.get("depth_multipliers")
-    return [row.name.replace(MULTIPLIER, str(m)) for m in multipliers] if multipliers else [row.name]
+    return [row.name.replace(rows.MULTIPLIER, str(m)) for m in multipliers] if multipliers else [row.name]
 
 
 def families(file: Path | None = None) -> list[list[Model]]:
@@ -126,13 +124,9 @@ class Zoo:
 
     def _match(self, name: str) -> tuple[Row, Mapping[str, str | None]] | None:
         """Return the row that `name` is of, and its `multiplier` and `size`; a row's own name comes first."""
-        for size in ("", r"_(?P<size>[1-9]\d{0,5})"):
-            for row in self.rows.values():
-                multiplier = r"(?P<multiplier>(?!0\.0+(?:_|$))\d+\.\d+)"
-                expression = re.escape(row.name).replace(re.escape(MULTIPLIER), multiplier)
-                if match := re.fullmatch(expression + size, name):
-                    return row, match.groupdict()
-        return None
+        matches = [(row, rows.match(row.name, name)) for row in self.rows.values()]
+        found = [(row, said) for row, said in matches if said is not None]
+        return min(found, key=lambda pair: pair[1]["size"] is not None, default=None)
 
     def _resolve(self, name: str, trail: tuple[str, ...]) -> tuple[Row, dict[str, Any]]:
         """Return a network's row and what it says, with all that it takes from other rows written out.
