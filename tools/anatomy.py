@@ -19,7 +19,7 @@ import operator
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Optional, Sequence, Tuple
 
 from tools.stage import InvalidRequest, Result
 
@@ -77,6 +77,7 @@ CALLED: Mapping[str, str] = {
 FOLLOWERS = {"BiasAdd", *BATCH_NORM, *ACTIVATIONS, *RESHAPES, *ARITHMETIC, *QUANTISE}
 
 Shape = Sequence[int]
+Counted = Tuple[int, Optional[float], str]  # what a reader counts of a node: its `macs`, `cost` and `detail`
 
 
 @dataclasses.dataclass
@@ -145,6 +146,16 @@ def by_name(wanted: Mapping[str, Shape], inputs: Sequence[str], path: Path) -> d
         message = f"{path.name} has no input {unknown[0]!r}; its inputs are {', '.join(inputs)}"
         raise InvalidRequest(message, hint="Name it: --input-shape NAME=1,224,224,3")
     return named
+
+
+def batch_assumed(name: str) -> str:
+    """Return the note that an input's unknown batch dimension was taken for 1."""
+    return f"the batch dimension of {name} is unknown and counted as 1"
+
+
+def window(kernel: Shape, stride: int) -> str:
+    """Show a window as `3x3/2`, without a stride of 1."""
+    return "x".join(map(str, kernel)) + (f"/{stride}" if stride > 1 else "")
 
 
 def einsum_macs(equation: str, shapes: Sequence[Shape]) -> int:

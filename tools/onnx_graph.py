@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-from tools.anatomy import Network, Node, Shape, by_name, einsum_macs, elements
+from tools.anatomy import (
+    Counted,
+    Network,
+    Node,
+    Shape,
+    batch_assumed,
+    by_name,
+    einsum_macs,
+    elements,
+    window,
+)
 from tools.stage import InvalidRequest, first_line
-
-Counted = tuple[int, Optional[float], str]
 
 
 def read(path: Path, model: Any, input_shapes: Mapping[str, Shape]) -> Network:
@@ -71,7 +79,7 @@ def _set_inputs(inputs: Sequence[Any], wanted: Mapping[str, Shape], path: Path) 
                 dims.add().dim_value = size
         elif dims and not dims[0].dim_value:
             dims[0].dim_value = 1
-            assumed.append(f"the batch dimension of {value.name} is unknown and counted as 1")
+            assumed.append(batch_assumed(value.name))
     return assumed
 
 
@@ -151,8 +159,8 @@ def _einsum(attributes: Mapping[str, Any], *shapes: Shape) -> Counted:
 
 
 def _pool(attributes: Mapping[str, Any], *_: Shape) -> Counted:
-    window = attributes["kernel_shape"]
-    return 0, float(elements(window)), _window(window, attributes)
+    kernel = attributes["kernel_shape"]
+    return 0, float(elements(kernel)), _window(kernel, attributes)
 
 
 def _local_response(attributes: Mapping[str, Any], *_: Shape) -> Counted:
@@ -160,8 +168,7 @@ def _local_response(attributes: Mapping[str, Any], *_: Shape) -> Counted:
 
 
 def _window(kernel: Shape, attributes: Mapping[str, Any]) -> str:
-    stride = max(attributes.get("strides") or [1])
-    return "x".join(map(str, kernel)) + (f"/{stride}" if stride > 1 else "")
+    return window(kernel, max(attributes.get("strides") or [1]))
 
 
 COUNTERS: Mapping[str, Any] = {

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, Sequence
 
-from tools.anatomy import BATCH_NORM, Network, Node, by_name, einsum_macs, elements
+from tools.anatomy import (
+    BATCH_NORM,
+    Counted,
+    Network,
+    Node,
+    Shape,
+    batch_assumed,
+    by_name,
+    einsum_macs,
+    elements,
+    window,
+)
 from tools.stage import InvalidRequest
 from tools.tf1 import graphs
 from tools.tf1.runtime import tf
@@ -15,7 +26,7 @@ VARIABLES = ("VariableV2", "Variable", "VarHandleOp")
 WEIGHT_TYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.int8, tf.uint8)
 
 
-def read(path: Path, input_shapes: Mapping[str, Sequence[int]]) -> Network:
+def read(path: Path, input_shapes: Mapping[str, Shape]) -> Network:
     """Read a frozen graph; an unknown batch dimension counts as 1.
 
     `input_shapes` are the shapes of inputs by name; of the only one, if the name is empty.
@@ -45,7 +56,7 @@ def read(path: Path, input_shapes: Mapping[str, Sequence[int]]) -> Network:
     )
 
 
-class _Shapes(Mapping[str, Sequence[int]]):
+class _Shapes(Mapping[str, Shape]):
     """The shapes of a graph's tensors, looked up when they are needed; then they have to be known."""
 
     def __init__(self, graph: Any, path: Path) -> None:
@@ -61,7 +72,7 @@ class _Shapes(Mapping[str, Sequence[int]]):
         return sum(1 for _ in self)
 
 
-def _set_inputs(graph_def: Any, wanted: Mapping[str, Sequence[int]], path: Path) -> list[str]:
+def _set_inputs(graph_def: Any, wanted: Mapping[str, Shape], path: Path) -> list[str]:
     """Give the placeholders, in place, the wanted shapes; return what was assumed."""
     inputs = {node.name: node for node in graph_def.node if node.op == "Placeholder"}
     if not inputs:
@@ -76,7 +87,7 @@ def _set_inputs(graph_def: Any, wanted: Mapping[str, Sequence[int]], path: Path)
             dims = list(shapes[name])
         elif not held.unknown_rank and dims[:1] == [-1]:
             dims[0] = 1
-            assumed.append(f"the batch dimension of {name} is unknown and counted as 1")
+            assumed.append(batch_assumed(name))
         if not held.unknown_rank or name in shapes:
             held.CopyFrom(tf.TensorShape([None if dim < 0 else dim for dim in dims]).as_proto())
     for node in graph_def.node:
@@ -121,45 +132,39 @@ def _node(op: Any, path: Path) -> Node:
     return node
 
 
-Counted = Tuple[int, Optional[float], str]
-
-
-def _convolution(op: Any, _: Sequence[int], kernel: Sequence[int], output: Sequence[int]) -> Counted:
+def _convolution(op: Any, _: Shape, kernel: Shape, output: Shape) -> Counted:
     return elements(output) * elements(kernel[:-1]), None, _window(kernel[:-2], op)
 
 
-def _depthwise(op: Any, _: Sequence[int], kernel: Sequence[int], output: Sequence[int]) -> Counted:
+def _depthwise(op: Any, _: Shape, kernel: Shape, output: Shape) -> Counted:
     return elements(output) * elements(kernel[:2]), None, _window(kernel[:2], op)
 
 
-def _transposed(
-    op: Any, _: Sequence[int], kernel: Sequence[int], given: Sequence[int], __: Sequence[int]
-) -> Counted:
+def _transposed(op: Any, _: Shape, kernel: Shape, given: Shape, __: Shape) -> Counted:
     return elements(given) * elements(kernel[:-1]), None, _window(kernel[:2], op)
 
 
-def _matrices(op: Any, left: Sequence[int], _: Sequence[int], output: Sequence[int]) -> Counted:
+def _matrices(op: Any, left: Shape, _: Shape, output: Shape) -> Counted:
     turned = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
     return elements(output) * left[-2 if turned else -1], None, ""
 
 
-def _einsum(op: Any, *shapes: Sequence[int]) -> Counted:
+def _einsum(op: Any, *shapes: Shape) -> Counted:
     equation = op.get_attr("equation").decode()
     return einsum_macs(equation, shapes[:-1]), None, equation
 
 
-def _pool(op: Any, *_: Sequence[int]) -> Counted:
-    window = op.get_attr("ksize")
-    return 0, float(elements(window)), _window([size for size in window if size > 1] or [1], op)
+def _pool(op: Any, *_: Shape) -> Counted:
+    sizes = op.get_attr("ksize")
+    return 0, float(elements(sizes)), _window([size for size in sizes if size > 1] or [1], op)
 
 
-def _local_response(op: Any, *_: Sequence[int]) -> Counted:
+def _local_response(op: Any, *_: Shape) -> Counted:
     return 0, 2.0 * op.get_attr("depth_radius") + 1, ""
 
 
-def _window(kernel: Sequence[int], op: Any) -> str:
-    stride = max(op.get_attr("strides"))
-    return "x".join(map(str, kernel)) + (f"/{stride}" if stride > 1 else "")
+def _window(kernel: Shape, op: Any) -> str:
+    return window(kernel, max(op.get_attr("strides")))
 
 
 COUNTERS: Mapping[str, Any] = {
