@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from tools.stage import InvalidRequest
 
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     Inputs = Mapping[str, np.ndarray]
 
 INPUTS = "inputs/"  # before an input's name
+
+
+def write(path: Path, *, inputs: Optional[Inputs] = None, outputs: Optional[np.ndarray] = None) -> None:
+    """Write inputs by the network's names, what it answered, or both."""
+    import numpy as np
+
+    answered = {} if outputs is None else {"outputs": outputs}
+    np.savez(path, **answered, **{INPUTS + name: array for name, array in (inputs or {}).items()})
 
 
 def read(path: Path, what: str, hint: str) -> dict[str, np.ndarray]:

@@ -104,14 +104,12 @@ def write_answers(load: Callable[[], Session], target: Target, images: Path, ans
     Raises:
         InvalidRequest: a file or a parameter is not what it should be.
     """
-    import numpy as np
-
     with _said_of(target):
         inputs = arrays.read_inputs(images)
         progress(0.0, f"loading on {target.device}")
         session = load()
         outputs = infer_all(session, inputs, "image")
-        np.savez(answers, outputs=outputs)
+        arrays.write(answers, outputs=outputs)
     return Result(metrics={"n_inputs": len(outputs)}, metadata={**target.identity, **session.metadata})
 
 

@@ -35,6 +35,7 @@ def preprocess(
     """
     import numpy as np
 
+    from tools import arrays
     from tools.image import recipes
     from tools.image.pictures import decode, read
 
@@ -53,7 +54,7 @@ def preprocess(
         taken.append({"name": name, "size": picture.size, "notes": picture.notes})
     if not rows:
         raise next(iter(skipped.values()))
-    np.savez(images, **{"inputs/input": np.stack(rows)})
+    arrays.write(images, inputs={"input": np.stack(rows)})
     return Result(
         metrics={"n_images": len(rows)},
         metadata={

@@ -153,8 +153,7 @@ def reference(
     The file holds the arrays `inputs/<name>`, one for each input of the network, and `outputs`. The inputs
     of the file `images`, the user's own, come after the seeded ones.
     """
-    import numpy as np
-
+    from tools import arrays
     from tools.tf1 import graphs, references
 
     if n_inputs < 1:
@@ -167,7 +166,7 @@ def reference(
         inputs = references.append(inputs, references.read(images, ends))
     outputs = references.outputs(network, ends, inputs)
     references.require_response(outputs)
-    np.savez(reference, outputs=outputs, **{f"inputs/{name}": values for name, values in inputs.items()})
+    arrays.write(reference, inputs=inputs, outputs=outputs)
     metrics, metadata = references.describe(outputs)
     counts = {"n_seeded": n_inputs, "n_images": len(outputs) - n_inputs}
     return Result(metrics=metrics, metadata={**metadata, **counts, "seed": seed})
@@ -187,8 +186,7 @@ def calibration(
     smooth fields, which fill the layers as photographs do (white noise averages out, and its ranges are too
     small), but of another seed, so that the gate checks inputs that were not calibrated on.
     """
-    import numpy as np
-
+    from tools import arrays
     from tools.tf1 import graphs, references
 
     if n_inputs < 1:
@@ -202,7 +200,7 @@ def calibration(
         inputs = references.inputs(n_inputs, seed, ends)
         hint = "Your own give truer ranges: --images FOLDER, or --input calibration=FILE."
         said = {"representative_inputs": f"seeded noise (seed {seed})", "hint": hint}
-    np.savez(calibration, **{f"inputs/{name}": values for name, values in inputs.items()})
+    arrays.write(calibration, inputs=inputs)
     return Result(metadata={**said, "n_inputs": len(next(iter(inputs.values())))})
 
 
@@ -214,14 +212,13 @@ def infer(
     expected: Output = "{model}.expected.npz",
 ) -> Result:
     """Run the frozen graph on inputs (`inputs/<name>`); write what backends should answer (`outputs`)."""
-    import numpy as np
-
+    from tools import arrays
     from tools.tf1 import graphs, references
 
     ends = graphs.read_signature(signature)
     network = graphs.open_frozen(frozen, ends)
     outputs = references.outputs(network, ends, references.read(images, ends))
-    np.savez(expected, outputs=outputs)
+    arrays.write(expected, outputs=outputs)
     return Result(metrics={"n_inputs": len(outputs)}, metadata={"runtime": "tensorflow"})
 
 
