@@ -58,21 +58,21 @@ def generate_weights(
 ) -> Result:
     """Write a checkpoint of generated weights for an inference graph: the same values on every machine.
 
-    Those of a network that is described by a table, `layers`, depend on its depth and outputs (calibrate.py).
+    Those of a network that is described by a table, `layers`, depend on its depth and outputs (weight_scale.py).
     """
-    from tools.tf1 import calibrate, checkpoint, graphs, weights
+    from tools.tf1 import checkpoint, graphs, weight_scale, weights
 
     prefix = checkpoint.prefix(ckpt_index, ckpt_data)
     ends = graphs.read_signature(signature)
     network = graphs.read(graph, *ends["inputs"], ends["output"])
     shapes = graphs.variables(network)
     loaded = graphs.load(network, graph) if layers else None
-    deep = bool(layers) and calibrate.is_deep(loaded)
+    deep = bool(layers) and weight_scale.is_deep(loaded)
     values = {name: weights.generate(seed, name, shape, deep=deep) for name, shape in shapes.items()}
     metadata = {"variables": len(shapes), "seed": seed}
     if layers:
         metadata["deep"] = deep
-        metadata["logits_scale"] = calibrate.scale_logits(loaded, ends, values)
+        metadata["logits_scale"] = weight_scale.scale_logits(loaded, ends, values)
     checkpoint.write(prefix, values)
     return Result(metadata=metadata)
 
