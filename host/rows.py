@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tools import layer_table
-from tools.layer_table import NAME, Key, choice, count, is_text
+from tools.layer_table import MANUAL, NAME, Key, choice, count, is_text
 from tools.stage import InvalidRequest
 
-MANUAL = "docs/zoo.md says how to describe a network."
 MULTIPLIER = "{depth_multiplier}"  # in a row's name: the row is a family
 Content = dict[str, Any]
 

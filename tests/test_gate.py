@@ -161,7 +161,6 @@ class Runtime:
 
     def __init__(self, weights: Array, at: int, fault: Callable[[Runtime], None]) -> None:
         self.input_shapes = {"input": (1, 3, 4, 4)}
-        self.own_ns = None
         self.metadata: dict[str, Any] = {"threads": 1}
         self._weights, self._at, self._fault = weights, at, fault
         self._count = 0

@@ -22,7 +22,7 @@ LAYERS_MAX = 10_000  # what a mistyped range would otherwise fill the memory wit
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
 RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
-MANUAL = "docs/zoo.md has the manual."
+MANUAL = "docs/zoo.md says how to describe a network."
 REQUIRED = object()  # the default of a key that has none
 
 

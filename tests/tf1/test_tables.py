@@ -210,7 +210,7 @@ def test_a_long_chain_does_not_blow_up_a_rounding(tf1: Run, tmp_path: Path) -> N
 
 @pytest.mark.tool
 @pytest.mark.parametrize("text", ["layers", "[]", "{}", '{"scope": "x"}'])
-def test_a_file_that_is_no_table(tf1: Run, run_stage: Any, tmp_path: Any, text: str) -> None:
+def test_a_file_that_is_no_table(tf1: Run, tmp_path: Path, text: str) -> None:
     (tmp_path / "layers.json").write_text(text)
     params = {key: value for key, value in mine().items() if key != "table"}
     with pytest.raises(InvalidRequest, match="not JSON with the keys scope and layers"):

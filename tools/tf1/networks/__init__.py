@@ -1,4 +1,4 @@
-"""The networks, each a function from an image batch to logits, by the names of TF-Slim's definitions.
+"""The networks: functions from an image to logits, by the names of TF-Slim's definitions; encoders of text too.
 
 A module per family, which names its paper; and `tables`, for those that are data (tools/models.toml). Where a
 paper leaves a choice (padding, a pool's window) it is the one that gives the variables and the operation
@@ -8,11 +8,11 @@ counts of tests/networks.json.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Mapping
 from typing import Any, Callable
 
+from tools import layer_table
 from tools.stage import InvalidRequest
 from tools.tf1.networks import encoders, tables
 from tools.tf1.networks.inception_resnet_v2 import inception_resnet_v2
@@ -109,7 +109,5 @@ def inference_graph(
 def _builder(network: str) -> Builder:
     if network in NETWORKS:
         return NETWORKS[network]
-    known = [*NETWORKS, *encoders.NAMES]
-    nearest = difflib.get_close_matches(network, known, n=1, cutoff=0)
     message = f"there is no network {network!r}"
-    raise InvalidRequest(message, hint=f"Did you mean {nearest[0]}? There are {', '.join(known)}.")
+    raise InvalidRequest(message, hint=layer_table.suggest(network, [*NETWORKS, *encoders.NAMES]))

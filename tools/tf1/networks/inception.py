@@ -98,8 +98,7 @@ def classify_by_matrix(x: Any, classes: int, *, pool: str) -> Any:
     """Average over the map and classify; return the logits. `Predictions` is TF-Slim's own end point."""
     with tf.variable_scope("Logits"):
         x = layers.squeeze(layers.global_avg_pool(x, scope=pool), scope="PreLogitsFlatten")
-        initializer = tf.glorot_uniform_initializer()
-        logits = layers.dense(x, classes, scope="Logits", initializer=initializer)
+        logits = layers.dense(x, classes, scope="Logits")
         tf.nn.softmax(logits, name="Predictions")
         return logits
 
@@ -113,7 +112,7 @@ def auxiliary_head(
         x = conv("Conv2d_1b_1x1", 128)(x)
         x = conv(last, 768, kernel=x.shape[1], padding="VALID")(x)
         x = layers.squeeze(x, scope="Flatten")
-        layers.dense(x, classes, scope=matrix, initializer=tf.glorot_uniform_initializer())
+        layers.dense(x, classes, scope=matrix)
 
 
 def _window(name: str) -> tuple[int, int]:

@@ -39,7 +39,7 @@ def build(image: Any, classes: int, table: str, where: str) -> Any:
         scope, raw, end_point = content["scope"], content["layers"], content.get("end_point")
     except (ValueError, TypeError, KeyError):
         message = f"{where}: its layers are not JSON with the keys scope and layers"
-        raise InvalidRequest(message, hint="docs/zoo.md says how to describe a network.") from None
+        raise InvalidRequest(message, hint=layer_table.MANUAL) from None
     ordered = layer_table.read(raw, where)
     with tf.variable_scope(scope):
         logits = _in_order(ordered, image, classes, where)
