@@ -58,7 +58,7 @@ def generate_weights(
 ) -> Result:
     """Write a checkpoint of generated weights for an inference graph: the same values on every machine.
 
-    Those of a network that is described by a table, `layers`, depend on its depth and outputs: weight_scale.py.
+    Those of a network that is a table, `layers`, depend on its depth and outputs: see weight_scale.py.
     """
     from tools.tf1 import checkpoint, graphs, weight_scale, weights
 

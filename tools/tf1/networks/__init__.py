@@ -1,4 +1,4 @@
-"""The networks: functions from an image to logits, by the names of TF-Slim's definitions; encoders of text too.
+"""The networks: functions from an image to logits, by the names of TF-Slim's definitions, and encoders.
 
 A module per family, which names its paper; and `tables`, for those that are data (tools/models.toml). Where a
 paper leaves a choice (padding, a pool's window) it is the one that gives the variables and the operation
