@@ -76,10 +76,9 @@ def _results(records: Sequence[Mapping[str, Any]]) -> None:
 
 def _row(record: Mapping[str, Any]) -> list[str | Text]:
     latency = record["latency_ms"] or {}
-    backend, runtime = record["backend"], record["runtime"]
     status = record["status"] + (" (simulated)" if record["simulated"] else "")
     return [
-        backend if runtime == backend else f"{backend} ({runtime})",
+        backend(record),
         record["device"],
         record["precision"],
         _number(latency.get("p50")),
@@ -90,6 +89,12 @@ def _row(record: Mapping[str, Any]) -> list[str | Text]:
         _correctness(record["correctness"]),
         Text(status, style=STYLES.get(record["status"], "red")),
     ]
+
+
+def backend(record: Mapping[str, Any]) -> str:
+    """Return the backend's name, and its runtime's if that has another: `tflite (litert)`."""
+    name, runtime = record["backend"], record["runtime"]
+    return name if runtime == name else f"{name} ({runtime})"
 
 
 def _correctness(found: Mapping[str, float | None] | None) -> str:

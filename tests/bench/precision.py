@@ -73,6 +73,7 @@ print(json.dumps({"noise of 10 %": judge(disturbed), "weights shuffled": judge(o
 def measure(models: list[str], work: Path) -> list[Mapping[str, Any]]:
     """Run the main job in every precision; return the records of what ran."""
     argv = [sys.executable, "runner.py", "all", "--work", str(work), "--engine", "venv", "--budget-s", "0.2"]
+    argv += ["--weights", "generated"]
     for option, values in (("--model", models), ("--precision", list(gate.TOLERANCES))):
         argv += [word for value in values for word in (option, value)]
     subprocess.run(argv, cwd=ROOT, stdout=sys.stderr, check=False)  # a wrong output is a row here, no error

@@ -16,9 +16,8 @@ from tools.stage import InvalidRequest, progress
 
 # Those that Pillow reads by itself: for EPS, say, it starts Ghostscript on the file.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-LIMIT_PIXELS = (
-    64_000_000  # cameras of 50 million fit; under 2 GB while it is decoded (WebP; others half of it)
-)
+# Cameras of 50 million fit; under 2 GB while it is decoded (WebP; others half of it).
+LIMIT_PIXELS = 64_000_000
 EXIF_ORIENTATION = 0x0112  # tag of Exif 2.32, section 4.6.4 A
 LIMIT_BYTES = 256_000_000  # 64 million pixels of 4 bytes each, not compressed
 

@@ -69,9 +69,13 @@ def page(described: Mapping[str, Any], title: str) -> str:
 def _boxes(described: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what is drawn, inputs first; `inputs` of a box are positions in this list."""
     boxes = [
-        {"name": text.tensor(value["name"]), "operation": "input", "kind": "end", "inputs": [], "share": 0.0}
-        | {
+        {
+            "name": text.tensor(value["name"]),
+            "operation": "input",
+            "kind": "end",
             "output": text.shape(value["shape"]),
+            "inputs": [],
+            "share": 0.0,
             "facts": [["shape", text.shape(value["shape"])]],
             "nodes": [],
         }
