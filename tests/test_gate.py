@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tools import gate
-from tools.benchmark import Session, Target, _check_last, feed, run, to_layout
+from tools.arrays import to_layout
+from tools.benchmark import Session, Target, _check_last, feed, run
 from tools.stage import InvalidRequest, StageError, WrongOutput
 
 Array = np.ndarray[Any, Any]

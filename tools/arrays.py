@@ -1,4 +1,4 @@
-"""Files of arrays (.npz) that cross from tool to tool.
+"""Files of arrays (.npz) that cross from tool to tool, and how their inputs become a network's.
 
 A network's inputs are the arrays `inputs/<name>`, each [n, ...]; what it answered is `outputs`, [n, ...].
 """
@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from tools.stage import InvalidRequest
 
@@ -67,6 +67,25 @@ def read_inputs(path: Path, hint: str = "image.preprocess makes one of pictures.
     return inputs
 
 
+def read_reference(path: Path) -> tuple[Inputs, np.ndarray]:
+    """Return the reference's inputs by name, each [n, ...], and outputs [n, ...] float32.
+
+    Raises:
+        InvalidRequest: it is not such a file.
+    """
+    import numpy as np
+
+    hint = "Make it again with tf1.reference."
+    found = read(path, "a reference of inputs and outputs", hint)
+    inputs, outputs = inputs_of(found), found.get("outputs")
+    lengths = {array.shape[:1] for array in (*inputs.values(), outputs) if array is not None}
+    if outputs is None or not inputs or len(lengths) != 1 or lengths & {(), (0,)}:
+        counts = ", ".join(f"{name} {list(array.shape)}" for name, array in found.items())
+        message = f"{path.name} does not hold as many inputs as outputs: {counts or 'nothing'}"
+        raise InvalidRequest(message, hint=hint)
+    return inputs, outputs.astype(np.float32)
+
+
 def read_outputs(path: Path) -> np.ndarray:
     """Return what a network answered, [n, classes].
 
@@ -80,3 +99,39 @@ def read_outputs(path: Path) -> np.ndarray:
         message = f"{path.name} does not hold `outputs` of [n, classes], but {found}"
         raise InvalidRequest(message, hint=hint)
     return outputs
+
+
+def fit(
+    inputs: Inputs, wanted: Mapping[str, tuple[Any, ...]], index: int, source: str = "reference"
+) -> dict[str, np.ndarray]:
+    """Return the `index`-th of `inputs` by the names and in the layouts that a network wants.
+
+    A network of one input takes it by whatever name, which in a file of the user's own may be another.
+    `source` is what the inputs are of, for the error.
+
+    Raises:
+        InvalidRequest: the network has other inputs.
+    """
+    batches = {name: values[index : index + 1] for name, values in inputs.items()}
+    if len(wanted) == len(batches) == 1:
+        batches = dict(zip(wanted, batches.values()))
+    if batches.keys() != wanted.keys():
+        message = f"the network takes {', '.join(wanted)}, the {source} has {', '.join(batches)}"
+        raise InvalidRequest(message, hint=f"Network and {source} belong to different models.")
+    return {name: to_layout(batches[name], shape, source) for name, shape in wanted.items()}
+
+
+def to_layout(batch: np.ndarray, shape: tuple[Any, ...], source: str = "reference") -> np.ndarray:
+    """Return a batch as the network's input shape wants it: as it is, or NCHW instead of NHWC.
+
+    Raises:
+        InvalidRequest: it fits neither.
+    """
+    import numpy as np
+
+    for candidate in (batch, np.moveaxis(batch, -1, 1)):
+        fits = [not isinstance(want, int) or want == have for want, have in zip(shape, candidate.shape)]
+        if len(shape) == candidate.ndim and all(fits):
+            return np.ascontiguousarray(candidate)
+    message = f"the network takes {list(shape)}, the {source} inputs are {list(batch.shape)}"
+    raise InvalidRequest(message, hint=f"Network and {source} belong to different models.")

@@ -125,7 +125,7 @@ def _said_of(target: Target) -> Iterator[None]:
 
 
 def _run(load: Callable[[], Session], target: Target, reference: Path, samples: Path) -> Result:
-    inputs, expected = read_reference(reference)
+    inputs, expected = arrays.read_reference(reference)
     progress(0.0, f"loading on {target.device}")
     session, load_ms = _timed_ms(load)
     feed(session, inputs, 0)
@@ -180,7 +180,7 @@ def _timed_ms(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def infer_all(session: Session, inputs: Inputs, source: str = "reference") -> np.ndarray:
-    """Return the network's outputs [n, ...] for all inputs, one inference each; `source` as in `fit`."""
+    """Return the network's outputs [n, ...] for all inputs, one inference each; `source` as in arrays.fit."""
     import numpy as np
 
     answers = []
@@ -197,27 +197,7 @@ def feed(session: Session, inputs: Inputs, index: int, source: str = "reference"
     Raises:
         InvalidRequest: the network has other inputs.
     """
-    session.feed(fit(inputs, session.input_shapes, index, source))
-
-
-def fit(
-    inputs: Inputs, wanted: Mapping[str, tuple[Any, ...]], index: int, source: str = "reference"
-) -> dict[str, np.ndarray]:
-    """Return the `index`-th of `inputs` by the names and in the layouts that a network wants.
-
-    A network of one input takes it by whatever name, which in a file of the user's own may be another.
-    `source` is what the inputs are of, for the error.
-
-    Raises:
-        InvalidRequest: the network has other inputs.
-    """
-    batches = {name: values[index : index + 1] for name, values in inputs.items()}
-    if len(wanted) == len(batches) == 1:
-        batches = dict(zip(wanted, batches.values()))
-    if batches.keys() != wanted.keys():
-        message = f"the network takes {', '.join(wanted)}, the {source} has {', '.join(batches)}"
-        raise InvalidRequest(message, hint=f"Network and {source} belong to different models.")
-    return {name: to_layout(batches[name], shape, source) for name, shape in wanted.items()}
+    session.feed(arrays.fit(inputs, session.input_shapes, index, source))
 
 
 def _check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, precision: str) -> None:
@@ -238,41 +218,6 @@ def _check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, pre
     if distance.min() < distance[0]:
         message = f"the timed runs were given input 0 and answered as to input {distance.argmin()}"
         raise WrongOutput(message, hint="The runtime returns outputs of earlier inferences.")
-
-
-def read_reference(path: Path) -> tuple[Inputs, np.ndarray]:
-    """Return the reference's inputs by name, each [n, ...], and outputs [n, ...] float32.
-
-    Raises:
-        InvalidRequest: it is not such a file.
-    """
-    import numpy as np
-
-    hint = "Make it again with tf1.reference."
-    found = arrays.read(path, "a reference of inputs and outputs", hint)
-    inputs, outputs = arrays.inputs_of(found), found.get("outputs")
-    lengths = {array.shape[:1] for array in (*inputs.values(), outputs) if array is not None}
-    if outputs is None or not inputs or len(lengths) != 1 or lengths & {(), (0,)}:
-        counts = ", ".join(f"{name} {list(array.shape)}" for name, array in found.items())
-        message = f"{path.name} does not hold as many inputs as outputs: {counts or 'nothing'}"
-        raise InvalidRequest(message, hint=hint)
-    return inputs, outputs.astype(np.float32)
-
-
-def to_layout(batch: np.ndarray, shape: tuple[Any, ...], source: str = "reference") -> np.ndarray:
-    """Return a batch as the network's input shape wants it: as it is, or NCHW instead of NHWC.
-
-    Raises:
-        InvalidRequest: it fits neither.
-    """
-    import numpy as np
-
-    for candidate in (batch, np.moveaxis(batch, -1, 1)):
-        fits = [not isinstance(want, int) or want == have for want, have in zip(shape, candidate.shape)]
-        if len(shape) == candidate.ndim and all(fits):
-            return np.ascontiguousarray(candidate)
-    message = f"the network takes {list(shape)}, the {source} inputs are {list(batch.shape)}"
-    raise InvalidRequest(message, hint=f"Network and {source} belong to different models.")
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools import arrays
-from tools.benchmark import fit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,4 +20,4 @@ def read(path: Path, input_shapes: Mapping[str, tuple[Any, ...]]) -> list[dict[s
     """
     inputs = arrays.read_inputs(path, hint="Make it again with tf1.calibration.")
     count = len(next(iter(inputs.values())))
-    return [fit(inputs, input_shapes, index, "calibration") for index in range(count)]
+    return [arrays.fit(inputs, input_shapes, index, "calibration") for index in range(count)]

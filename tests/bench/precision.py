@@ -27,15 +27,14 @@ CONTROLS = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from tools import gate
-from tools.benchmark import read_reference
+from tools import arrays, gate
 from tools.stage import WrongOutput
 from tools.tf1 import graphs, references
 from tools.tf1.runtime import tf
 
 frozen, signature, reference = map(Path, sys.argv[1:])
 ends = graphs.read_signature(signature)
-inputs, expected = read_reference(reference)
+inputs, expected = arrays.read_reference(reference)
 random = np.random.default_rng(0)
 
 
