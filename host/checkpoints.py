@@ -161,12 +161,12 @@ def fetch(
             part = downloads / f"{wanted.model}.part"
             note(f"fetching {wanted.url}{_size(wanted.size_bytes)}")
             download(wanted.url, part, size_bytes=wanted.size_bytes, patience=patience, note=note)
-            return _take(wanted, part, expected, work, note)
+            return _take(wanted, part, expected, note)
     except OSError as error:
         raise disk_error(error, downloads) from None
 
 
-def _take(wanted: Published, part: Path, expected: str | None, work: Path, note: Note) -> Fetched:
+def _take(wanted: Published, part: Path, expected: str | None, note: Note) -> Fetched:
     """Check the archive, unpack it, and give its folder its name."""
     from host.fetch import discard
 
