@@ -131,15 +131,19 @@ def read(layers: Any, where: str) -> list[Layer]:
 
     Raises:
         InvalidRequest: it is no table, names an operation, key or layer that is not there, has two layers of
-            one name, goes round in a circle, or has no end or several.
+            one name, goes round in a circle, is too large, or has no end or several.
     """
     if not isinstance(layers, list) or not layers:
         refuse(where, "has no layers; `layers` is a list of at least one", MANUAL)
     expanded = expand(layers, where)
     found: dict[str, Layer] = {}
-    before = IMAGE
+    before, size = IMAGE, 0
     for raw in expanded:
         layer = _layer(raw, before, where)
+        size += _size(layer)
+        if size > LAYERS_MAX:
+            what = f"has more than {LAYERS_MAX} layers, those in blocks counted"
+            refuse(where, what, "Is a range mistyped?")
         if layer.name in found:
             refuse(where, f"has two layers named {layer.name!r}", "A name is one layer's only.")
         found[layer.name] = layer
@@ -193,6 +197,11 @@ def _layer(raw: Mapping[str, Any], before: str, where: str) -> Layer:
     if op == "block":
         keys["layers"] = read(keys["layers"], f"{where}: {name}")
     return Layer(name, op, _inputs(raw, before, source, f"{where_layer} ({op})"), keys)
+
+
+def _size(layer: Layer) -> int:
+    """Return how many layers a layer is: itself, and of a block those in it."""
+    return 1 + sum(map(_size, layer.keys.get("layers", ())))
 
 
 def check(raw: Mapping[str, Any], key: str, rule: Key, where: str) -> Any:

@@ -79,6 +79,10 @@ def test_layers_may_come_in_any_order() -> None:
         ([conv("a"), conv("b"), conv("c", input="a")], "mine has 2 ends: nothing reads b, c"),
         ([{"name": "a", "op": "block", "layers": [conv("x", stride=0)]}], "mine: a: layer 'x' (conv) has"),
         ([{"name": "a", "op": "block", "layers": []}], "mine: a has no layers"),
+        (
+            [{"name": "a{1..9999}", "op": "block", "layers": [conv("b{1..9999}")]}],
+            "mine has more than 10000 layers, those in blocks counted",
+        ),
     ],
 )
 def test_wrong_tables(layers: Any, said: str) -> None:
