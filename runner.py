@@ -188,14 +188,17 @@ def visualize(
     artifact: Artifact = "frozen",
     input_shape: InputShape = None,
     netron: Annotated[bool, typer.Option("--netron", help="Show the file in Netron until Ctrl-C.")] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Netron's port; 0: one that is free.")] = 0,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="As --netron, on this port, not any free one."),
+    ] = None,
 ) -> None:
     """Draw the layers of a model, or of any frozen graph or ONNX file, as one HTML page; or start Netron."""
     from host import graphs
 
     subject = graphs.Subject(networks=networks, file=file, artifact=artifact, input_shape=input_shape or [])
-    if netron:
-        raise typer.Exit(graphs.serve(subject, running, port))
+    if netron or port is not None:
+        raise typer.Exit(graphs.serve(subject, running, port or 0))
     raise typer.Exit(graphs.visualize(subject, running))
 
 

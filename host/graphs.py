@@ -45,7 +45,7 @@ def flops(subject: Subject, running: Running) -> int:
         if outcome.entry and "described" in stage.outputs
     }
     if running.as_json:
-        show.print_json(found if len(found) > 1 else next(iter(found.values()), {}))
+        show.print_json(found)
     else:
         for model, described in found.items():
             _print_network(model, described)
@@ -80,6 +80,9 @@ def serve(subject: Subject, running: Running, port: int) -> int:
     """
     file = subject.file
     _either(subject)
+    if subject.input_shape:
+        message = "Netron shows a file as it is, and takes no --input-shape"
+        raise InvalidRequest(message, hint="Leave it out.")
     if file is None:
         subject.networks.one()
         maker = toolbox.producer(subject.artifact)

@@ -254,7 +254,7 @@ def test_the_command_line(odd: Path, odd_onnx: Path, tmp_path: Path) -> None:
     assert "77 parameters, 70 MACs, 147 operations" in done.stdout
     assert "note: the batch dimension of x is unknown and counted as 1" in done.stdout
     done = project.run("flops", str(odd_onnx / "any_size.onnx"), "--input-shape", "2,4,5,5", "--json")
-    assert json.loads(done.stdout)["macs"] == 3888
+    assert json.loads(done.stdout)["any_size"]["macs"] == 3888
 
     done = project.run("flops", str(odd_onnx / "any_size.onnx"))
     assert done.returncode == 2

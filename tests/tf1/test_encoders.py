@@ -104,6 +104,13 @@ def test_reference_sequences_differ_in_words_and_length(tiny: dict[str, Path]) -
     assert outputs.std() == pytest.approx(1, rel=0.2)
 
 
+def test_both_counts_agree_on_attention_too(tiny: dict[str, Path], tf1: Run) -> None:
+    profiled = tf1("flops", "tiny", pick(tiny, ("graph", "frozen", "signature")))["result"].metrics
+    described = tf1("describe", "tiny", pick(tiny, ("frozen",)))["result"].metrics
+    products = 4 * 16 * 128 * 128 + 2 * 16 * 16 * 128 + 2 * 16 * 128 * 512  # of one of the two layers
+    assert profiled["macs"] == described["macs"] == 2 * products
+
+
 PADDING = """
 import sys, json, pathlib
 import numpy as np

@@ -14,7 +14,8 @@ from typing import Any
 from tools.tf1 import graphs
 from tools.tf1.runtime import tf
 
-MULTIPLY_ADDS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
+WITH_KERNEL = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
+MULTIPLY_ADDS = (*WITH_KERNEL, "BatchMatMul")
 
 
 def count_by_node(graph: Any) -> dict[str, int]:

@@ -28,7 +28,7 @@ def is_deep(graph: Any) -> bool:
     kernels: dict[str, int] = {}
     for operation in graph.get_operations():  # each after what it reads
         before = max((kernels[tensor.op.name] for tensor in operation.inputs), default=0)
-        kernels[operation.name] = before + (operation.type in counts.MULTIPLY_ADDS)
+        kernels[operation.name] = before + (operation.type in counts.WITH_KERNEL)
     return max(kernels.values()) > DEEP
 
 
@@ -67,7 +67,7 @@ def _last_weights(softmax: Any) -> set[str]:
         if operation.name in seen:
             continue
         seen.add(operation.name)
-        if operation.type in counts.MULTIPLY_ADDS:
+        if operation.type in counts.WITH_KERNEL:
             found.add(operation.inputs[1].op.inputs[0].op.name)
         else:
             waiting += [tensor.op for tensor in operation.inputs]
