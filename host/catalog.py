@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from host import checkpoints, images, show, toolbox, zoo
+from host import checkpoints, images, show, zoo
 from host.compose import Service
 from host.engines.choose import services
 from host.jobs import note
 from host.zoo import Model
 from tools.layer_table import Layer, read
+from tools.names import nearest
 from tools.stage import InvalidRequest, StageError
 
 SHAPE = ("image_size", "image_size", "channels", "sequence_length")  # what of a row is its input's shape
@@ -115,8 +116,7 @@ def _wanted(name: str) -> checkpoints.Published:
         return entry
     zoo.find(name)
     message = f"no published checkpoint of {name} is known"
-    known = checkpoints.all_published()
-    raise InvalidRequest(message, hint=toolbox.nearest(name, known, ", ".join(known)))
+    raise InvalidRequest(message, hint=nearest(name, checkpoints.all_published()))
 
 
 def build_images(tools: Sequence[str], *, base: str | None, offline_base: bool) -> None:
@@ -159,7 +159,7 @@ def chosen(tools: Sequence[str]) -> list[Service]:
     for tool in tools:
         if tool not in known:
             message = f"there is no tool {tool!r}"
-            raise InvalidRequest(message, hint=toolbox.nearest(tool, known, ", ".join(known)))
+            raise InvalidRequest(message, hint=nearest(tool, known))
     return [known[tool] for tool in tools or known if tools or not known[tool].profiles]
 
 

@@ -19,6 +19,7 @@ from host.run import Run
 from host.store import Entry, Store, sha256
 from host.weights import Chooser, Weights
 from host.zoo import Model
+from tools.names import nearest
 from tools.stage import Command, InvalidRequest, Result, write_json
 
 REPORT = "report.html"
@@ -149,8 +150,7 @@ def backend(name: str) -> str:
     """
     if name not in toolbox.backends():
         message = f"there is no backend {name!r}"
-        listing = ", ".join(toolbox.backends())
-        raise InvalidRequest(message, hint=toolbox.nearest(name, toolbox.backends(), listing))
+        raise InvalidRequest(message, hint=nearest(name, toolbox.backends()))
     return name
 
 

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tools import layer_table
-from tools.layer_table import MANUAL, NAME, Key, choice, count, is_text
+from tools.layer_table import MANUAL, NAME, Key, choice, count, is_list, is_text, number, shown
+from tools.names import nearest
 from tools.stage import InvalidRequest
 
 MULTIPLIER = "{depth_multiplier}"  # in a row's name: the row is a family
+SIDE_MAX = 4096  # pixels; one layer of 64 channels at that size is 4 GB, above it nothing here can measure
+POSITIONS = 512  # of the Transformers, as the checkpoints have them (tools/tf1/networks/encoders.py)
 Content = dict[str, Any]
 
 
 def is_scope(value: Any) -> bool:
     """Whether TensorFlow takes it as a scope, and it is not what the graph's own ends are called."""
-    return is_text(value) and bool(NAME.fullmatch(value)) and value not in ("input", "output")
+    return is_text(value) and bool(NAME.fullmatch(value)) and value.lower() not in ("input", "output")
 
 
 SCOPE = Key("a name, but neither `input` nor `output`", is_scope, None)
@@ -28,8 +31,8 @@ KEYS: Mapping[str, Key] = {
     "about": Key("a text, at best with the paper", is_text),
     "like": Key("the name of a network", is_text, None),
     "replace": Key("a table: a layer's name = a list of layers", lambda value: isinstance(value, dict), None),
-    "layers": Key("a list of layers", lambda value: isinstance(value, list) and bool(value), None),
-    "image_size": count(),
+    "layers": Key("a list of layers", is_list, None),
+    "image_size": count(most=SIDE_MAX),
     "channels": count(),
     "classes": count(),
     "labels_offset": Key("0 or 1", lambda value: type(value) is int and value in (0, 1), 0),
@@ -37,17 +40,27 @@ KEYS: Mapping[str, Key] = {
     "scope": SCOPE,
     "end_point": SCOPE,
 }
+OF_CODE: Mapping[str, Key] = {  # only those have them that are like a network which has
+    "sequence_length": count(None, most=POSITIONS),
+    "depth_multiplier": number(None),
+}
+RULES = {**KEYS, **OF_CODE}
 TABLE = ("scope", "end_point", "layers")  # what the tf1 tool builds a network from
-OF_ONE_ROW = ("about", "published")  # what a network does not have from the one that it is like
+OF_ONE_ROW = (
+    "about",
+    "published",
+    "depth_multipliers",
+)  # what a network does not have from the one that it is like
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """A network as its file describes it."""
+    """A network as its file describes it; in a file of the `user`'s it cannot be one that is code."""
 
     name: str
     file: str
     content: Mapping[str, Any]
+    user: bool = False
 
     @property
     def where(self) -> str:
@@ -70,8 +83,8 @@ def match(row: str, name: str) -> Mapping[str, str | None] | None:
     return found.groupdict() if found else None
 
 
-def read(path: Path, file: str) -> dict[str, Row]:
-    """Return the rows of a TOML file, which errors call `file`.
+def read(path: Path, file: str, *, user: bool = False) -> dict[str, Row]:
+    """Return the rows of a TOML file, which errors call `file`; `user`: it is not the zoo's own.
 
     Raises:
         InvalidRequest: it cannot be read, is not TOML, or describes no network.
@@ -91,7 +104,7 @@ def read(path: Path, file: str) -> dict[str, Row]:
         if not isinstance(row, dict):
             message = f"{file}: {name!r} is outside of a network"
             raise InvalidRequest(message, hint="A network begins with its name in brackets: [my_network]")
-    return {name: Row(name=name, file=file, content=row) for name, row in content.items()}
+    return {name: Row(name=name, file=file, content=row, user=user) for name, row in content.items()}
 
 
 def resolve(row: Row, find: Callable[[str], Content]) -> Content:
@@ -121,16 +134,20 @@ def resolve(row: Row, find: Callable[[str], Content]) -> Content:
 
 def _check(row: Row, content: Content, base: Content) -> None:
     """Check the keys of a row; those of a network that is code are that network's own."""
-    for key, rule in KEYS.items():
-        if key in content or key == "about" or "network" not in content:
+    if row.user and "network" in row.content:
+        row.refuse("has no key 'network'", "`like` makes a variant of a network that the zoo has.")
+    is_code = "network" in content and "layers" not in content
+    for key, rule in RULES.items():
+        if key in content or key == "about" or not is_code:
             layer_table.check(content, key, rule, row.where)
     if "replace" in row.content and "like" not in row.content:
         row.refuse("has `replace`, and is like no network")
+    known = [*KEYS, *(key for key in base if key not in (*KEYS, *OF_ONE_ROW, "network"))]
     for key in row.content:
-        if key not in KEYS and key not in base and "network" not in row.content:
-            row.refuse(f"has no key {key!r}", layer_table.suggest(key, [*KEYS, *base]))
+        if key not in known and "network" not in row.content:
+            row.refuse(f"has no key {key!r}", nearest(key, known))
         if key in base and type(base[key]) is not type(row.content[key]):
-            row.refuse(f"has {key} = {row.content[key]!r}", f"It has to be like {base[key]!r}.")
+            row.refuse(f"has {key} = {shown(row.content[key])}", f"It has to be like {shown(base[key])}.")
 
 
 def _replace(row: Row, layers: list[Any], replaced: Mapping[str, Any]) -> list[Any]:
@@ -140,9 +157,9 @@ def _replace(row: Row, layers: list[Any], replaced: Mapping[str, Any]) -> list[A
     for name, others in replaced.items():
         if name not in names:
             what = f"replaces {name!r}, which is no layer of {row.content['like']}"
-            row.refuse(what, layer_table.suggest(name, names))
+            row.refuse(what, nearest(name, names))
         if not isinstance(others, list):
-            row.refuse(f"replaces {name!r} by {others!r}", "It takes a list of layers; [] is none.")
+            row.refuse(f"replaces {name!r} by {shown(others)}", "It takes a list of layers; [] is none.")
     return [other for layer in written_out for other in replaced.get(layer["name"], [layer])]
 
 

@@ -7,13 +7,13 @@ to be known here. A tool may have other builds: the same code with another lock 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import importlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from host import ROOT
+from tools.names import nearest
 from tools.stage import Command, InvalidRequest, Tool
 
 
@@ -67,7 +67,7 @@ def find(full_name: str) -> Command:
     known = {command.full_name: command for command in commands()}
     if full_name not in known:
         message = f"there is no stage {full_name!r}"
-        raise InvalidRequest(message, hint=nearest(full_name, known, ", ".join(known)))
+        raise InvalidRequest(message, hint=nearest(full_name, known))
     return known[full_name]
 
 
@@ -108,10 +108,3 @@ def _makers(artifact: str) -> list[Command]:
 def in_precision(artifact: str, precision: str) -> str:
     """Return the name of an artifact in a precision: of `tflite` in int8-dynamic, `tflite_int8_dynamic`."""
     return f"{artifact}_{precision.replace('-', '_')}"
-
-
-def nearest(name: str, known: Iterable[str], listing: str) -> str:
-    """Return the hint for an unknown name: the nearest that is known, and how to list all of them."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    suggestion = f"Did you mean {' or '.join(close)}? " if close else ""
-    return f"{suggestion}All of them: {listing}"

@@ -14,15 +14,15 @@ from typing import Any
 
 from host import ROOT, rows
 from host.rows import Row
-from host.toolbox import nearest
 from tools import layer_table
+from tools.names import nearest
 from tools.stage import InvalidRequest, check_name
 
 FILE = ROOT / "tools" / "models.toml"
 LISTING = "python runner.py models list"
 
 SIZES = ("image_size", "sequence_length")  # what a number at the end of a name stands for
-NOT_PARAMS = (*rows.OF_ONE_ROW, *rows.TABLE, "depth_multipliers")
+NOT_PARAMS = (*rows.OF_ONE_ROW, *rows.TABLE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def choose(wanted: Iterable[str], file: Path | None, *, every: bool) -> list[Mod
 @functools.cache
 def _zoo(file: Path | None) -> Zoo:
     zoo = Zoo(rows.read(FILE, str(FILE.relative_to(ROOT))))
-    return zoo.extended(rows.read(file, str(file))) if file else zoo
+    return zoo.extended(rows.read(file, str(file), user=True)) if file else zoo
 
 
 class Zoo:
@@ -107,7 +107,7 @@ class Zoo:
             if self._match(row.name):
                 row.refuse("is the name of a network of the zoo", "Give yours another name.")
         file = next(iter(own.values())).file
-        return Zoo({**self.rows, **own}, f"{LISTING} --model-file {file}")
+        return Zoo({**self.rows, **own}, f"{self._listing} --model-file {file}")
 
     def find(self, name: str) -> Model:
         """Return the network of that name; see the function `find`."""
@@ -137,15 +137,27 @@ class Zoo:
         found = self._match(name)
         if not found:
             message = f"there is no model {name!r}"
-            known = [member for row in self.rows.values() for member in members(row)]
-            raise InvalidRequest(message, hint=nearest(name, known, self._listing))
+            raise InvalidRequest(message, hint=self._nearest(name))
         row, said = found
         if row.name in trail:
             circle = " -> ".join((*trail[trail.index(row.name) :], row.name))
             row.refuse(f"needs itself: {circle}", "Describe one of these without the others.")
-        content = rows.resolve(row, lambda part: self._resolve(part, (*trail, row.name))[1])
+
+        def part(of: str) -> dict[str, Any]:
+            if not self._match(of):
+                row.refuse(f"needs {of!r}, and there is no model of that name", self._nearest(of))
+            return self._resolve(of, (*trail, row.name))[1]
+
+        content = rows.resolve(row, part)
         if said.get("multiplier"):
             content["depth_multiplier"] = float(said["multiplier"] or 1)
         if said.get("size"):
-            content |= {key: int(said["size"] or 0) for key in SIZES if key in content}
+            for key in content.keys() & set(SIZES):
+                content[key] = int(said["size"] or 0)
+                layer_table.check(content, key, rows.RULES[key], f"{row.file}: {name}")
         return row, content
+
+    def _nearest(self, name: str) -> str:
+        """Return the hint for the name of no network."""
+        known = [member for row in self.rows.values() for member in members(row)]
+        return nearest(name, known, f"All of them: {self._listing}")

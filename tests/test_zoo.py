@@ -75,6 +75,13 @@ def test_names_that_are_no_size(name: str) -> None:
         zoo.find(name)
 
 
+@pytest.mark.parametrize("name", ["bert_tiny_513", "bert_base_99999", "squeezenet_4097"])
+def test_sizes_that_are_too_large(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{name} has ") as error:
+        zoo.find(name)
+    assert "It has to be a whole number from 1 to" in error.value.hint
+
+
 def test_another_size_keeps_the_scope_so_that_checkpoints_restore() -> None:
     table = zoo.find("alexnet_wd8_300").table
     assert table
@@ -111,21 +118,50 @@ def test_networks_of_the_users_own(tmp_path: Path) -> None:
         (SHORT.replace("about", "abuot"), "mine lacks the key 'about'"),
         (SHORT.replace("classes", "klasses"), "mine lacks the key 'classes'"),
         (SHORT + "clases = 3", "mine has no key 'clases'. Did you mean classes?"),
-        (SHORT.replace("image_size = 8", "image_size = true"), "mine has image_size = 'True'"),
+        (SHORT.replace("image_size = 8", "image_size = true"), "mine has image_size = true."),
         (SHORT + 'preprocessing = "imagenet"', "It has to be one of inception, vgg, lenet, cifarnet"),
-        (SHORT.replace("[{layer}]", "[]"), "mine has layers = '[]'"),
+        (SHORT.replace("[{layer}]", "[]"), "mine.toml: mine has no layers"),
+        (SHORT.replace("[{layer}]", "3"), "mine has layers = 3. It has to be a list of layers"),
+        (SHORT + "labels_offset = true", "mine has labels_offset = true. It has to be 0 or 1"),
+        (SHORT.replace("size = 8", "size = 2000000000"), "It has to be a whole number from 1 to 4096"),
+        (SHORT + "sequence_length = 5", "mine has no key 'sequence_length'"),
+        (SHORT + 'scope = "Input"', 'mine has scope = "Input"'),
+        (SHORT + 'published = "http://x"', "mine has no key 'published'"),
+        (
+            SHORT.replace("{layer}", '{ name = "a{5..2}", op = "flatten" }'),
+            "mine.toml: mine: layer 'a{5..2}' is a range of none",
+        ),
+        (SHORT.replace("{layer}", '{ name = "a", op = "flatten" }'), "mine.toml: mine has no weights"),
+        ('[mine]\nabout = "x"\nnetwork = "bogus"\nfoo = 3', "mine.toml: mine has no key 'network'. `like`"),
+        ('[mine]\nabout = "x"\nlike = "bert_tiny"\nnetwork = "bert_base"', "mine has no key 'network'"),
+        ('[mine]\nabout = "x"\nlike = "bert_tiny"\nfoo = 3', "mine.toml: mine has no key 'foo'"),
+        ('[mine]\nabout = "x"\nlike = "bert_tiny"\nsequence_length = -5', "has sequence_length = -5."),
+        ('[mine]\nabout = "x"\nlike = "bert_tiny"\nsequence_length = 513', "from 1 to 512"),
+        ('[mine]\nabout = "x"\nlike = "bert_tiny_513"', "bert_tiny_513 has sequence_length = 513"),
+        (
+            '[mine]\nabout = "x"\nlike = "mobilenet_v2_1.4"\ndepth_multiplier = -1.0',
+            "mine.toml: mine has depth_multiplier = -1.0. It has to be a number above 0",
+        ),
+        (
+            '[mine]\nabout = "x"\nlike = "mobilenet_v2_1.4"\ndepth_multipliers = [1.0]',
+            "mine.toml: mine has no key 'depth_multipliers'",
+        ),
+        (
+            SHORT.replace("{layer}", '{ name = "a", op = "block", network = "Thin" }'),
+            "mine.toml: mine needs 'Thin', and there is no model of that name",
+        ),
         (SHORT.replace("layers", "# layers"), "mine has no layers, and is not like a network that has some"),
         (SHORT + "replace.a = []", "mine has `replace`, and is like no network"),
         (
             '[mine]\nabout = "x"\nlike = "alexnet_v3"',
-            "there is no model 'alexnet_v3'. Did you mean alexnet_v2",
+            "mine.toml: mine needs 'alexnet_v3', and there is no model of that name. Did you mean alexnet_v2",
         ),
         (
             '[mine]\nabout = "x"\nlike = "alexnet_v2"\nreplace.conv9 = []',
             "replaces 'conv9', which is no layer",
         ),
         ('[mine]\nabout = "x"\nlike = "bert_tiny"\nreplace.a = []', "cannot replace layers of bert_tiny"),
-        ('[mine]\nabout = "x"\nlike = "bert_tiny"\nsequence_length = "9"', "has sequence_length = '9'"),
+        ('[mine]\nabout = "x"\nlike = "bert_tiny"\nsequence_length = "9"', 'has sequence_length = "9"'),
         (
             '[mine]\nabout = "x"\nlike = "other"\n[other]\nabout = "y"\nlike = "mine"',
             "mine needs itself: mine -> other -> mine",

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from tools.names import similar
 from tools.stage import InvalidRequest, WrongOutput
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def tolerance(precision: str) -> Tolerance:
     """
     if precision not in TOLERANCES:
         message = f"there is no precision {precision!r}"
-        raise InvalidRequest(message, hint=f"Precisions: {', '.join(TOLERANCES)}.")
+        hint = f"{similar(precision, TOLERANCES)}Precisions: {', '.join(TOLERANCES)}."
+        raise InvalidRequest(message, hint=hint)
     return TOLERANCES[precision]
 
 

@@ -8,11 +8,12 @@ manual. The host reads tables with `read` to refuse a bad one before anything ru
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, NoReturn, Optional
 
+from tools.names import nearest
 from tools.stage import InvalidRequest
 
 IMAGE = "input"  # the name by which layers refer to what goes into their table
@@ -40,13 +41,20 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def is_list(value: Any) -> bool:
+    """Whether it is a list, with something in it or not."""
+    return isinstance(value, list)
+
+
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 < value < 1 << 31  # true is an int too, to Python
 
 
-def count(default: Any = REQUIRED) -> Key:
-    """Return the key of a number of things."""
-    return Key("a whole number from 1", _is_count, default)
+def count(default: Any = REQUIRED, most: Optional[int] = None) -> Key:
+    """Return the key of a number of things, of which there may be a largest."""
+    if most is None:
+        return Key("a whole number from 1", _is_count, default)
+    return Key(f"a whole number from 1 to {most}", lambda value: _is_count(value) and value <= most, default)
 
 
 def choice(*choices: str) -> Key:
@@ -58,7 +66,8 @@ def _width() -> Key:
     return Key(f'a whole number from 1, or "{CLASSES}"', lambda value: _is_count(value) or value == CLASSES)
 
 
-def _number(default: Any) -> Key:
+def number(default: Any) -> Key:
+    """Return the key of a number that need not be whole."""
     return Key(
         "a number above 0", lambda value: type(value) in (int, float) and 0 < value < float("inf"), default
     )
@@ -85,7 +94,7 @@ class Operation:
 
 ACTIVATION = {"activation": choice("relu", "relu6", "sigmoid", "tanh", "none")}
 JOINED = {"activation": dataclasses.replace(ACTIVATION["activation"], default="none")}
-INITIAL = {"stddev": _number(None)}  # of the truncated normal initialiser; without it, Glorot's uniform one
+INITIAL = {"stddev": number(None)}  # of the truncated normal initialiser; without it, Glorot's uniform one
 NORMED = {**ACTIVATION, **INITIAL, "batch_norm": _flag()}
 POOL = {"kernel": count(), "stride": count(), "padding": choice("valid", "same")}
 WINDOW = {"kernel": count(), "stride": count(1), "padding": choice("same", "valid")}
@@ -97,7 +106,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "avg_pool": Operation(MAP, POOL),
     "global_avg_pool": Operation(MAP, {}),
     "lrn": Operation(
-        MAP, {"radius": count(), "bias": _number(1.0), "alpha": _number(1.0), "beta": _number(0.5)}
+        MAP, {"radius": count(), "bias": number(1.0), "alpha": number(1.0), "beta": number(0.5)}
     ),
     "squeeze": Operation(MAP, {}),
     "flatten": Operation(MAP, {}),
@@ -105,8 +114,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "concat": Operation(ANY, {}, joins=True),
     "add": Operation(ANY, JOINED, joins=True),
     "average": Operation(ANY, {}, joins=True),
-    "block": Operation(ANY, {"layers": Key("a list of layers", lambda value: isinstance(value, list))}),
+    "block": Operation(ANY, {"layers": Key("a list of layers", is_list)}),
 }
+WITH_WEIGHTS = ("conv", "depthwise", "fully_connected")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,12 +141,21 @@ def read(layers: Any, where: str) -> list[Layer]:
 
     Raises:
         InvalidRequest: it is no table, names an operation, key or layer that is not there, has two layers of
-            one name, goes round in a circle, is too large, or has no end or several.
+            one name, goes round in a circle, is too large, has no weights, or has no end or several.
     """
+    found = _read(layers, where)
+    if not any(map(_has_weights, found)):
+        refuse(where, "has no weights", f"At least one layer has to be one of {', '.join(WITH_WEIGHTS)}.")
+    return found
+
+
+def _read(layers: Any, where: str) -> list[Layer]:
+    """Return the layers of a table or of a block; see `read`."""
     if not isinstance(layers, list) or not layers:
         refuse(where, "has no layers; `layers` is a list of at least one", MANUAL)
     expanded = expand(layers, where)
     found: dict[str, Layer] = {}
+    folded: dict[str, str] = {}
     before, size = IMAGE, 0
     for raw in expanded:
         layer = _layer(raw, before, where)
@@ -146,6 +165,10 @@ def read(layers: Any, where: str) -> list[Layer]:
             refuse(where, what, "Is a range mistyped?")
         if layer.name in found:
             refuse(where, f"has two layers named {layer.name!r}", "A name is one layer's only.")
+        other = folded.setdefault(layer.name.lower(), layer.name)
+        if other != layer.name:
+            what = f"has layers {other!r} and {layer.name!r}, whose names differ in nothing but case"
+            refuse(where, what, "TensorFlow takes them for one name; give one of them another.")
         found[layer.name] = layer
         before = layer.name
     return _ordered(found, where)
@@ -161,14 +184,15 @@ def expand(layers: Iterable[Any], where: str) -> list[dict[str, Any]]:
     for raw in layers:
         if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
             refuse(where, f"has a layer without a name: {str(raw)[:80]}", MANUAL)
+        where_layer = f"{where}: layer {raw['name']!r}"
         match = RANGE.search(raw["name"])
         first, last = (int(match[1]), int(match[2])) if match else (0, 0)
         if last < first or len(found) + last - first >= LAYERS_MAX:
-            what = f"layer {raw['name']!r} is a range of none, or of more than {LAYERS_MAX} layers"
-            refuse(where, what, "The form is name{first..last}.")
+            what = f"is a range of none, or of more than {LAYERS_MAX} layers"
+            refuse(where_layer, what, "The form is name{first..last}.")
         if match and "inputs" in raw:
-            what = f"layer {raw['name']!r} is a range, and each of a range reads the one before"
-            refuse(where, what, "Write its layers out, or put them into a block.")
+            what = "is a range, and each of a range reads the one before"
+            refuse(where_layer, what, "Write its layers out, or put them into a block.")
         for number in range(first, last + 1):
             copy = {**raw, "name": RANGE.sub(str(number), raw["name"])}
             if number > first:
@@ -186,22 +210,27 @@ def _layer(raw: Mapping[str, Any], before: str, where: str) -> Layer:
         refuse(where_layer, what, "Use letters, digits, '_', '.', '-', and '/' between parts.")
     if not isinstance(op, str) or op not in OPERATIONS:
         what = f"has no operation {op!r}" if "op" in raw else "lacks the key 'op'"
-        refuse(where_layer, what, suggest(op, OPERATIONS))
+        refuse(where_layer, what, nearest(op, OPERATIONS))
     operation = OPERATIONS[op]
     source = "inputs" if operation.joins else "input"
     allowed = {"name", "op", source, *operation.keys}
     for key in raw:
         if key not in allowed:
-            refuse(where_layer, f"({op}) has no key {key!r}", suggest(key, sorted(allowed)))
+            refuse(where_layer, f"({op}) has no key {key!r}", nearest(key, sorted(allowed)))
     keys = {key: check(raw, key, rule, f"{where_layer} ({op})") for key, rule in operation.keys.items()}
     if op == "block":
-        keys["layers"] = read(keys["layers"], f"{where}: {name}")
+        keys["layers"] = _read(keys["layers"], f"{where}: {name}")
     return Layer(name, op, _inputs(raw, before, source, f"{where_layer} ({op})"), keys)
 
 
 def _size(layer: Layer) -> int:
     """Return how many layers a layer is: itself, and of a block those in it."""
     return 1 + sum(map(_size, layer.keys.get("layers", ())))
+
+
+def _has_weights(layer: Layer) -> bool:
+    """Whether a layer, or of a block one in it, has weights."""
+    return layer.op in WITH_WEIGHTS or any(map(_has_weights, layer.keys.get("layers", ())))
 
 
 def check(raw: Mapping[str, Any], key: str, rule: Key, where: str) -> Any:
@@ -215,7 +244,7 @@ def check(raw: Mapping[str, Any], key: str, rule: Key, where: str) -> Any:
             refuse(where, f"lacks the key {key!r}", f"It is {rule.kind}.")
         return rule.default
     if not rule.fits(raw[key]):
-        refuse(where, f"has {key} = {str(raw[key])[:80]!r}", f"It has to be {rule.kind}.")
+        refuse(where, f"has {key} = {shown(raw[key])}", f"It has to be {rule.kind}.")
     return raw[key]
 
 
@@ -227,7 +256,7 @@ def _inputs(raw: Mapping[str, Any], before: str, source: str, where: str) -> tup
         if not isinstance(found, list) or len(found) < 2:
             refuse(where, "needs `inputs`, a list of two layers or more", MANUAL)
     if not all(isinstance(name, str) for name in found):
-        refuse(where, f"has {source} = {str(raw[source])[:80]!r}", "Layers are named by text.")
+        refuse(where, f"has {source} = {shown(raw[source])}", "Layers are named by text.")
     return tuple(found)
 
 
@@ -237,7 +266,7 @@ def _ordered(layers: Mapping[str, Layer], where: str) -> list[Layer]:
         for name in layer.inputs:
             if name not in layers and name != IMAGE:
                 what = f"reads {name!r}, which is no layer"
-                refuse(f"{where}: layer {layer.name!r}", what, suggest(name, [IMAGE, *layers]))
+                refuse(f"{where}: layer {layer.name!r}", what, nearest(name, [IMAGE, *layers]))
     waiting, done, before = dict(layers), {IMAGE: 0}, 0
     while len(done) > before:
         before = len(done)
@@ -264,15 +293,12 @@ def _circle(waiting: Mapping[str, Layer]) -> list[str]:
     return path[path.index(path[-1]) :][::-1]
 
 
+def shown(value: Any) -> str:
+    """Return a value as TOML writes it, or nearly so: `true`, `3.0`, `"same"`."""
+    return json.dumps(value, default=str, ensure_ascii=False)[:80]
+
+
 def refuse(where: str, what: str, hint: str) -> NoReturn:
     """Raise the error that `where` is wrong."""
     message = f"{where} {what}"
     raise InvalidRequest(message, hint=hint)
-
-
-def suggest(name: Any, known: Iterable[str]) -> str:
-    """Return the hint for an unknown name: the nearest that is known, and what there is."""
-    names = list(known)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.7)
-    suggestion = f"Did you mean {close[0]}? " if close else ""
-    return f"{suggestion}There are {', '.join(names[:15])}" + (" and more." if len(names) > 15 else ".")

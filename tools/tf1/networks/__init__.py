@@ -12,7 +12,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from tools import layer_table
+from tools.names import nearest
 from tools.stage import InvalidRequest
 from tools.tf1.networks import encoders, tables
 from tools.tf1.networks.inception_resnet_v2 import inception_resnet_v2
@@ -110,4 +110,4 @@ def _builder(network: str) -> Builder:
     if network in NETWORKS:
         return NETWORKS[network]
     message = f"there is no network {network!r}"
-    raise InvalidRequest(message, hint=layer_table.suggest(network, [*NETWORKS, *encoders.NAMES]))
+    raise InvalidRequest(message, hint=nearest(network, [*NETWORKS, *encoders.NAMES]))
