@@ -261,7 +261,7 @@ def models_list(model_file: ModelFile = None, as_json: Json = False) -> None:
     """List the networks; a family takes any depth multiplier."""
     from host import catalog
 
-    catalog.list_models(model_file, as_json=as_json)
+    raise typer.Exit(catalog.list_models(model_file, as_json=as_json))
 
 
 @models_app.command("show")

@@ -10,25 +10,34 @@ from host import checkpoints, images, show, zoo
 from host.compose import Service
 from host.engines.choose import services
 from host.jobs import note
+from host.rows import KEYS
 from host.zoo import Model
 from tools.layer_table import Layer, read
 from tools.names import nearest
 from tools.stage import InvalidRequest, StageError
 
+IMAGE_DEFAULTS = {key: KEYS[key].default for key in ("preprocessing", "labels_offset")}
 SHAPE = ("image_size", "image_size", "channels", "sequence_length")  # what of a row is its input's shape
 
 
-def list_models(file: Path | None, *, as_json: bool) -> None:
-    """Print the zoo, a family in one row."""
-    families = zoo.families(file)
+def list_models(file: Path | None, *, as_json: bool) -> int:
+    """Print the zoo, a family in one row; return the exit code of the first row that is wrong, else 0."""
+    listed = zoo.listing(file)
+    wrong = [entry for entry in listed.values() if isinstance(entry, InvalidRequest)]
     if as_json:
+        families = [entry for entry in listed.values() if not isinstance(entry, InvalidRequest)]
         show.print_json([dataclasses.asdict(model) for family in families for model in family])
-        return
-    show.table(("model", "input", "classes", "about"), [_row(family) for family in families])
-    print("\nNAME_SIZE is a network at another size of its input, e.g. squeezenet_96")
+        for error in wrong:
+            note(f"error: {error.one_line()}")
+    else:
+        show.table(("model", "input", "classes", "about"), [_row(*item) for item in listed.items()])
+        print("\nNAME_SIZE is a network at another size of its input, e.g. squeezenet_96")
+    return wrong[0].exit_code if wrong else 0
 
 
-def _row(family: Sequence[Model]) -> tuple[str, ...]:
+def _row(row: str, family: Sequence[Model] | InvalidRequest) -> tuple[str, ...]:
+    if isinstance(family, InvalidRequest):
+        return row, "-", "-", f"error: {family.one_line()}"
     names, params = [model.name for model in family], family[0].params
     shape = [str(params[key]) for key in SHAPE if key in params]
     name = names[0] if len(names) == 1 else _family_name(names)
@@ -49,13 +58,15 @@ def show_model(name: str, file: Path | None, work: Path, *, as_json: bool) -> No
         show.print_json({**dataclasses.asdict(model), "published": weights or None})
         return
     print(f"{model.name}: {model.about}")
-    show.table(("parameter", "value"), [(key, str(value)) for key, value in model.params.items()])
+    params = {**(IMAGE_DEFAULTS if "image_size" in model.params else {}), **model.params}
+    show.table(("parameter", "value"), [(key, str(value)) for key, value in params.items()])
     if model.table:
         print()
         show.table(("layer", "operation", "reads", "keys"), _layer_rows(read(model.table["layers"], name)))
     print()
     if weights:
-        show.table(("published checkpoint", ""), [(key, str(value)) for key, value in weights.items()])
+        said = [(key, "not known" if value is None else str(value)) for key, value in weights.items()]
+        show.table(("published checkpoint", ""), said)
     else:
         print("published checkpoint: none is known; your own: --weights PATH")
 
@@ -77,12 +88,13 @@ def _published(name: str, work: Path) -> dict[str, str | int | None]:
     here = checkpoints.find(wanted, work.resolve())
     flag = "" if wanted.sha256 or checkpoints.digest(wanted) else f" {checkpoints.TRUST}"
     digest = here.sha256 if here else checkpoints.digest(wanted)
+    source = "tools/models.toml" if wanted.sha256 else "your lock file" if digest else None
     return {
         "url": wanted.url,
         "checkpoint": wanted.checkpoint,
         "size_bytes": wanted.size_bytes,
         "sha256": digest,
-        "sha256_from": "tools/models.toml" if wanted.sha256 else "your lock file" if digest else "nobody",
+        "sha256_from": source,
         "here": f"since {here.date}" if here else f"no; python runner.py fetch {name}{flag}",
     }
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from host.pipeline import Outcome
 from host.plan import Stage
-from host.show import STYLES
+from host.show import STYLES, state
 
 
 def show_progress(stages: Sequence[Stage]) -> LiveTable | PlainLines:
@@ -47,11 +47,8 @@ class PlainLines:
         """Print the stage's one line."""
         self._done += 1
         self._total = max(self._done, self._total)  # the report is planned when the records are there
-        how = "cached" if outcome.cached else f"{outcome.seconds:.1f} s"
-        state = how if outcome.error is None else f"{outcome.status}: {outcome.error.one_line()}"
-        print(
-            f"[{self._done}/{self._total}] {stage.model} {stage.name}: {state}", file=sys.stderr, flush=True
-        )
+        text = f"[{self._done}/{self._total}] {stage.model} {stage.name}: {state(outcome)}"
+        print(text, file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """Print it."""
@@ -113,9 +110,11 @@ class LiveTable:
         outcome = self._outcomes.get(stage)
         if outcome is None:
             return self._open_row(stage)
-        state = "cached" if outcome.cached else outcome.status
-        text = state if outcome.error is None else f"{state}: {outcome.error}"
-        style = STYLES.get(state, "red")
+        status = "cached" if outcome.cached else outcome.status
+        text = (
+            state(outcome) if outcome.blocker else f"{status}: {outcome.error}" if outcome.error else status
+        )
+        style = STYLES.get(status, "red")
         bar = ProgressBar(total=1, completed=1 if outcome.error is None else 0, width=20)
         return stage.name, stage.model, bar, f"{outcome.seconds:.1f} s", Text(text, style=style)
 

@@ -20,7 +20,10 @@ from tools.stage import Request, Result, StageError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a stage ended: `entry` and `result` where it was done, else `error`."""
+    """How a stage ended: `entry` and `result` where it was done, else `error`.
+
+    `blocker` is the stage whose failure is the reason that this one, which needs it, was not run.
+    """
 
     seconds: float = 0.0
     key: str = ""
@@ -29,6 +32,7 @@ class Outcome:
     entry: Entry | None = None
     result: Result | None = None
     error: StageError | None = None
+    blocker: Stage | None = None
 
     @property
     def status(self) -> str:
@@ -74,7 +78,8 @@ class Forecast:
     def _without_tool(self, stage: Stage) -> Outcome | None:
         for need in stage.needs():
             if need in self.outcomes and (cause := self.outcomes[need].error):
-                return Outcome(error=_inherited(need, cause))
+                blocker = self.outcomes[need].blocker or need
+                return Outcome(error=_inherited(need, cause), blocker=blocker)
         if not self._keep_going and any(outcome.error for outcome in self.outcomes.values()):
             return Outcome(error=StageError("not run after an earlier failure", hint="Use --keep-going."))
         if not self._is_ready(stage):

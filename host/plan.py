@@ -13,6 +13,7 @@ from host.store import Entry
 from host.weights import GENERATED, Weights
 from host.zoo import Model
 from tools import gate
+from tools.names import nearest
 from tools.stage import Command, InvalidRequest
 
 PRECISION = "precision"  # the parameter that decides which of an artifact's forms a stage reads
@@ -140,7 +141,8 @@ class Planner:
         known = command.params
         if unknown := [key for key in params if key not in known]:
             message = f"{command.full_name} has no parameter {unknown[0]!r}"
-            raise InvalidRequest(message, hint=f"Its parameters: {', '.join(known) or 'none'}")
+            listing = f"Its parameters: {', '.join(known) or 'none'}"
+            raise InvalidRequest(message, hint=nearest(unknown[0], known, listing))
         sources = (known, self._model.params, self._settings, params)  # the later ones win
         merged = {key: value for source in sources for key, value in source.items() if key in known}
         if missing := [key for key, value in merged.items() if value is inspect.Parameter.empty]:

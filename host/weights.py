@@ -12,9 +12,11 @@ from host import checkpoints
 from host.checkpoints import Fetched, Published
 from host.engines import Note
 from host.store import sha256
+from tools.names import similar
 from tools.stage import InvalidRequest, StageError
 
 AUTO, PUBLISHED, GENERATED = "auto", "published", "generated"
+WORDS = (AUTO, PUBLISHED, GENERATED)
 GIVEN = "given"  # by the user, as a file
 CONTACT_S = 3.0  # what an unreachable network may cost, once per run
 
@@ -127,7 +129,8 @@ def given(path: Path) -> Weights:
             f"{path} is not the prefix of a checkpoint ({prefix.name}.index and one {prefix.name}.data-*), "
             "nor a checkpoint in one file"
         )
-        raise InvalidRequest(message, hint="Name the part before .index, e.g. --weights model.ckpt")
+        hint = f"{similar(str(path), WORDS)}Name the part before .index, e.g. --weights model.ckpt"
+        raise InvalidRequest(message, hint=hint)
     try:
         digest = sha256(list(files.values())[-1])
     except OSError as error:

@@ -51,9 +51,28 @@ def members(row: Row) -> list[str]:
 
 
 def families(file: Path | None = None) -> list[list[Model]]:
-    """Return all networks, those that differ in their depth multiplier together."""
+    """Return all networks, those that differ in their depth multiplier together.
+
+    Raises:
+        InvalidRequest: the description of one is wrong.
+    """
     zoo = _zoo(file)
-    return [[zoo.find(name) for name in members(row)] for row in zoo.rows.values()]
+    return [_family(zoo, row) for row in zoo.rows.values()]
+
+
+def listing(file: Path | None = None) -> dict[str, list[Model] | InvalidRequest]:
+    """Return what `families` does, by the rows' names; an error for each row that is wrong."""
+    zoo, found = _zoo(file), dict[str, list[Model] | InvalidRequest]()
+    for row in zoo.rows.values():
+        try:
+            found[row.name] = _family(zoo, row)
+        except InvalidRequest as error:
+            found[row.name] = error
+    return found
+
+
+def _family(zoo: Zoo, row: Row) -> list[Model]:
+    return [zoo.find(name) for name in members(row)]
 
 
 def find(name: str, file: Path | None = None) -> Model:
