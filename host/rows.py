@@ -16,6 +16,7 @@ from tools.stage import InvalidRequest
 
 MULTIPLIER = "{depth_multiplier}"  # in a row's name: the row is a family
 SIDE_MAX = 4096  # pixels; one layer of 64 channels at that size is 4 GB, above it nothing here can measure
+WIDTH_MAX = 10  # times the usual one: a hundred times the weights, which are 1 GB then
 POSITIONS = 512  # of the Transformers, as the checkpoints have them (tools/tf1/networks/encoders.py)
 Content = dict[str, Any]
 
@@ -42,7 +43,7 @@ KEYS: Mapping[str, Key] = {
 }
 OF_CODE: Mapping[str, Key] = {  # only those have them that are like a network which has
     "sequence_length": count(None, most=POSITIONS),
-    "depth_multiplier": number(None),
+    "depth_multiplier": number(None, most=WIDTH_MAX),
 }
 RULES = {**KEYS, **OF_CODE}
 TABLE = ("scope", "end_point", "layers")  # what the tf1 tool builds a network from

@@ -22,6 +22,8 @@ FILE = ROOT / "tools" / "models.toml"
 LISTING = "python runner.py models list"
 
 SIZES = ("image_size", "sequence_length")  # what a number at the end of a name stands for
+# what a name may say: no row has all of these
+NAMED = {key: dataclasses.replace(rows.RULES[key], default=None) for key in (*SIZES, "depth_multiplier")}
 NOT_PARAMS = (*rows.OF_ONE_ROW, *rows.TABLE)
 
 
@@ -171,9 +173,9 @@ class Zoo:
         if said.get("multiplier"):
             content["depth_multiplier"] = float(said["multiplier"] or 1)
         if said.get("size"):
-            for key in content.keys() & set(SIZES):
-                content[key] = int(said["size"] or 0)
-                layer_table.check(content, key, rows.RULES[key], f"{row.file}: {name}")
+            content |= {key: int(said["size"] or 0) for key in SIZES if key in content}
+        for key, rule in NAMED.items():
+            layer_table.check(content, key, rule, f"{row.file}: {name}")
         return row, content
 
     def _nearest(self, name: str) -> str:

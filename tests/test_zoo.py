@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -75,11 +76,11 @@ def test_names_that_are_no_size(name: str) -> None:
         zoo.find(name)
 
 
-@pytest.mark.parametrize("name", ["bert_tiny_513", "bert_base_99999", "squeezenet_4097"])
+@pytest.mark.parametrize("name", ["bert_tiny_513", "bert_base_99999", "squeezenet_4097", "mobilenet_v1_99.0"])
 def test_sizes_that_are_too_large(name: str) -> None:
     with pytest.raises(InvalidRequest, match=f"{name} has ") as error:
         zoo.find(name)
-    assert "It has to be a whole number from 1 to" in error.value.hint
+    assert re.search("number (from 1|above 0, up) to", error.value.hint)
 
 
 def test_another_size_keeps_the_scope_so_that_checkpoints_restore() -> None:
@@ -209,3 +210,42 @@ def test_an_edit_of_the_zoo_makes_nothing_anew() -> None:
     """No tool reads it; in a tool's identity it would change the key of every stage in the store."""
     assert zoo.FILE not in sources("tf1")
     assert ROOT / "tools" / "layer_table.py" in sources("tf1")
+
+
+def test_one_broken_row_leaves_the_others_listed(tmp_path: Path) -> None:
+    mine = write(tmp_path, f'{MINE}\n[broken]\nabout = "x"\nlike = "alexnet_v4"\n')
+    project = Project(ROOT, tmp_path / "work")
+    listed = project.call(project.argv("models", "list", "--model-file", str(mine)))
+    assert listed.returncode == 2
+    [line] = [line for line in listed.stdout.splitlines() if line.startswith("broken ")]
+    assert "error: " in line
+    assert "broken needs 'alexnet_v4'" in " ".join(listed.stdout.split())
+    assert all(name in listed.stdout for name in ("squeezenet", "twins", "small"))
+    as_json = project.call(project.argv("models", "list", "--model-file", str(mine), "--json"))
+    assert as_json.returncode == 2
+    assert {"squeezenet", "twins"} <= {model["name"] for model in json.loads(as_json.stdout)}
+    assert "broken needs 'alexnet_v4'" in as_json.stderr
+
+
+def test_what_is_shown_of_a_network(tmp_path: Path) -> None:
+    project = Project(ROOT, tmp_path / "work")
+    shown = project.call(project.argv("models", "show", "inception_v3", "--work", str(project.work)))
+    assert re.search(r"^preprocessing +inception", shown.stdout, re.MULTILINE)
+    assert re.search(r"^sha256 +not known", shown.stdout, re.MULTILINE)
+    assert not re.search(r"None|nobody", shown.stdout)
+    tokens = project.call(project.argv("models", "show", "bert_tiny", "--work", str(project.work)))
+    assert "preprocessing" not in tokens.stdout
+
+
+@pytest.mark.tool
+def test_an_impossible_shape_is_told_once(tmp_path: Path) -> None:
+    small = '{ name = "a", op = "conv", filters = "classes", kernel = 9, padding = "valid" }'
+    mine = write(tmp_path, SHORT.replace("{layer}", small))
+    project = Project(ROOT, tmp_path / "work")
+    done = project.run("prepare", "--model", "mine", "--model-file", str(mine))
+    assert done.returncode == 2
+    assert done.stderr.count("its window is 9 x 9") == done.stdout.count("its window is 9 x 9") == 1
+    assert done.stderr.count("not run: needs tf1.export\n") == 3
+    assert "3 stages that need it were not run" in done.stdout
+    reasons = [stage["reason"] for stage in project.results()["run"]["stages"]]
+    assert all(reason.startswith("needs tf1.export, which failed: ") for reason in reasons[1:])

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, NoReturn, Optional
 
 from tools.names import nearest
@@ -66,11 +67,11 @@ def _width() -> Key:
     return Key(f'a whole number from 1, or "{CLASSES}"', lambda value: _is_count(value) or value == CLASSES)
 
 
-def number(default: Any) -> Key:
-    """Return the key of a number that need not be whole."""
-    return Key(
-        "a number above 0", lambda value: type(value) in (int, float) and 0 < value < float("inf"), default
-    )
+def number(default: Any, most: Optional[float] = None) -> Key:
+    """Return the key of a number that need not be whole, of which there may be a largest."""
+    limit = sys.float_info.max if most is None else most
+    kind = "a number above 0" if most is None else f"a number above 0, up to {most}"
+    return Key(kind, lambda value: type(value) in (int, float) and 0 < value <= limit, default)
 
 
 def _flag() -> Key:
@@ -146,6 +147,12 @@ def read(layers: Any, where: str) -> list[Layer]:
     found = _read(layers, where)
     if not any(map(_has_weights, found)):
         refuse(where, "has no weights", f"At least one layer has to be one of {', '.join(WITH_WEIGHTS)}.")
+    folded: dict[str, str] = {}
+    for path in _paths(found):
+        if path.lower() in folded:
+            what = f"has layers {folded[path.lower()]!r} and {path!r}"
+            refuse(where, what, "TensorFlow takes these for one name, in whatever case; change one of them.")
+        folded[path.lower()] = path
     return found
 
 
@@ -155,7 +162,6 @@ def _read(layers: Any, where: str) -> list[Layer]:
         refuse(where, "has no layers; `layers` is a list of at least one", MANUAL)
     expanded = expand(layers, where)
     found: dict[str, Layer] = {}
-    folded: dict[str, str] = {}
     before, size = IMAGE, 0
     for raw in expanded:
         layer = _layer(raw, before, where)
@@ -165,10 +171,6 @@ def _read(layers: Any, where: str) -> list[Layer]:
             refuse(where, what, "Is a range mistyped?")
         if layer.name in found:
             refuse(where, f"has two layers named {layer.name!r}", "A name is one layer's only.")
-        other = folded.setdefault(layer.name.lower(), layer.name)
-        if other != layer.name:
-            what = f"has layers {other!r} and {layer.name!r}, whose names differ in nothing but case"
-            refuse(where, what, "TensorFlow takes them for one name; give one of them another.")
         found[layer.name] = layer
         before = layer.name
     return _ordered(found, where)
@@ -226,6 +228,13 @@ def _layer(raw: Mapping[str, Any], before: str, where: str) -> Layer:
 def _size(layer: Layer) -> int:
     """Return how many layers a layer is: itself, and of a block those in it."""
     return 1 + sum(map(_size, layer.keys.get("layers", ())))
+
+
+def _paths(layers: Iterable[Layer], prefix: str = "") -> Iterator[str]:
+    """Yield the scopes of all layers; that of one in a block begins with the block's."""
+    for layer in layers:
+        yield prefix + layer.name
+        yield from _paths(layer.keys.get("layers", ()), f"{prefix}{layer.name}/")
 
 
 def _has_weights(layer: Layer) -> bool:
