@@ -13,7 +13,7 @@ from tools import arrays
 from tools.stage import InvalidRequest, StageError, progress
 from tools.tf1.runtime import tf
 
-BROKEN = "Are these the weights of this network? A network in training, or a diverged one, gives this."
+BROKEN = "Are these the weights of this network? One in training, diverged, or pruned too much gives this."
 
 
 def inputs(count: int, seed: int, signature: Mapping[str, Any]) -> dict[str, Any]:
