@@ -226,7 +226,7 @@ def prune(
     from host import pruning
 
     plan = pruning.plan(networks, ratio=ratio, threshold=threshold, layer=layer, scope=scope)
-    raise typer.Exit(pruning.prune(plan, running))
+    raise typer.Exit(pruning.prune(plan, networks, running))
 
 
 @app.command()

@@ -292,7 +292,8 @@ def prune(
     write_json(sparsity, rows)
     weights, zeros = (sum(row[key] for row in rows) for key in ("weights", "zeros"))
     metrics = {"weights": weights, "zeros": zeros, "sparsity": zeros / weights}
-    return Result(metrics=metrics, metadata={"pruned": len(chosen), "kernels": len(rows)})
+    said = {"pruned": len(chosen), "kernels": len(rows), "warnings": pruning.warnings(rows)}
+    return Result(metrics=metrics, metadata=said)
 
 
 @tool.command()

@@ -16,7 +16,7 @@ from tools.tf1.runtime import tf
 # Of n pictures and a next one each is the strongest with the same chance, so the next one exceeds what was
 # found on n with a chance of 1 in n + 1, in every layer: 6 % with 16.
 ENOUGH_IMAGES = 16
-BROKEN = "Are these the weights of this network? A network in training, or a diverged one, gives this."
+BROKEN = "Are these the weights of this network? One in training, diverged, or pruned too much gives this."
 
 
 def inputs(count: int, seed: int, signature: Mapping[str, Any]) -> dict[str, Any]:
