@@ -153,13 +153,23 @@ def label(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     backend: options.Backends = None,
+    precision: options.Precisions = None,
     inputs: Inputs = None,
     threads: options.Threads = 0,
 ) -> None:
     """Say what a picture shows, on every backend, beside what the reference graph says."""
     from host import label as labelling
 
-    plan = labelling.plan(networks, image, backend, inputs or [], labels=labels, top=top, threads=threads)
+    plan = labelling.plan(
+        networks,
+        image,
+        backend,
+        inputs or [],
+        precisions=precision or (),
+        labels=labels,
+        top=top,
+        threads=threads,
+    )
     raise typer.Exit(labelling.carry_out(plan, running))
 
 
@@ -216,7 +226,7 @@ def prune(
     from host import pruning
 
     plan = pruning.plan(networks, ratio=ratio, threshold=threshold, layer=layer, scope=scope)
-    raise typer.Exit(pruning.prune(plan, running))
+    raise typer.Exit(pruning.prune(plan, networks, running))
 
 
 @app.command()

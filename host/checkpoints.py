@@ -1,7 +1,8 @@
 """Published checkpoints: which there are, whether they are here, and bringing them here.
 
-`work/downloads/<model>/` holds an unpacked checkpoint, and in `fetched.json` the archive that it came from;
-it is there whole or not at all. Beside it lie `<model>.part`, an archive on its way, and `<model>.lock`.
+`work/downloads/<key>/` holds an unpacked checkpoint, and in `fetched.json` the archive that it came from;
+it is there whole or not at all. Beside it lie `<key>.part`, an archive on its way, and `<key>.lock`. The key
+is the archive's, not the network's: names that differ in the size of the input share one download.
 
 A file whose digest nobody published is taken only if the user says so, once: the digest is then written into
 the user's lock file, and another file under that address is an error from then on. That file is not in
@@ -14,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
+import hashlib
 import json
 import os
 import re
@@ -57,6 +59,12 @@ class Published:
     def archive(self) -> str:
         """The archive's file name."""
         return Path(urlsplit(self.url).path).name
+
+    @property
+    def key(self) -> str:
+        """The download's name: apart from those of other addresses, and of other members of this archive."""
+        digest = hashlib.sha256(f"{self.url} {self.checkpoint}".encode()).hexdigest()
+        return f"{self.archive}-{digest[:8]}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,12 +120,12 @@ def find(wanted: Published, work: Path) -> Fetched | None:
     Raises:
         StageError: a file of it was changed since.
     """
-    folder = work / "downloads" / wanted.model
+    folder = work / "downloads" / wanted.key
     try:
         about = json.loads((folder / ABOUT).read_text())
     except FileNotFoundError:
         return None
-    if about["url"] != wanted.url or digest(wanted) not in (None, about["sha256"]):
+    if digest(wanted) not in (None, about["sha256"]):
         return None
     files = {artifact: folder / name for artifact, name in about["files"].items()}
     for artifact, path in files.items():
@@ -144,11 +152,11 @@ def fetch(
         Unavailable: the network does not give it.
         StageError: it is not what it should be, or there is no space for it.
     """
-    from host.fetch import disk_error, download, locked
+    from host.fetch import disk_error, download, locked, mirrored
 
     downloads = work / "downloads"
     try:
-        with locked(downloads / f"{wanted.model}.lock", note):
+        with locked(downloads / f"{wanted.key}.lock", note):
             if here := find(wanted, work):
                 return here
             expected = digest(wanted)
@@ -158,8 +166,8 @@ def fetch(
                 )
                 hint = f"Take it as it is, once: python runner.py fetch {wanted.model} {TRUST}"
                 raise InvalidRequest(message, hint=hint)
-            part = downloads / f"{wanted.model}.part"
-            note(f"fetching {wanted.url}{_size(wanted.size_bytes)}")
+            part = downloads / f"{wanted.key}.part"
+            note(f"fetching {mirrored(wanted.url)}{_size(wanted.size_bytes)}")
             download(wanted.url, part, size_bytes=wanted.size_bytes, patience=patience, note=note)
             return _take(wanted, part, expected, note)
     except OSError as error:
@@ -168,15 +176,16 @@ def fetch(
 
 def _take(wanted: Published, part: Path, expected: str | None, note: Note) -> Fetched:
     """Check the archive, unpack it, and give its folder its name."""
-    from host.fetch import discard
+    from host.fetch import discard, mirrored
 
     found, size_bytes = sha256(part), part.stat().st_size
     if expected and found != expected:
         discard(part)
-        message = f"{wanted.url} is not the file that it should be: its sha256 is {found}, not {expected}"
-        hint = "It is removed. Try again; if it comes once more, a proxy or the publisher changed it."
+        address = mirrored(wanted.url)
+        message = f"{address} is not the file that it should be: its sha256 is {found}, not {expected}"
+        hint = "It is removed. Try again; if it comes again, a proxy, a mirror or the publisher changed it."
         raise StageError(message, hint=hint)
-    folder = part.with_name(f"{wanted.model}.unpacked")
+    folder = part.with_name(f"{wanted.key}.unpacked")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
@@ -193,7 +202,7 @@ def _take(wanted: Published, part: Path, expected: str | None, note: Note) -> Fe
             "sha256_of": {artifact: sha256(path) for artifact, path in files.items()},
         }
         write_json(folder / ABOUT, about)
-        final = folder.with_name(wanted.model)
+        final = folder.with_name(wanted.key)
         shutil.rmtree(final, ignore_errors=True)  # one of another digest
         folder.rename(final)
     finally:

@@ -121,7 +121,9 @@ def _checkpoint(weights: Weights, store: Store) -> dict[str, Entry | None]:
     """Return the import stage's files: None for one that a run would fetch first."""
     if weights.pending:
         return {"checkpoint": None}
-    return dict.fromkeys(weights.files, store.take_in(weights.files)) if weights.files else {}
+    if not weights.files:
+        return {}
+    return dict.fromkeys(weights.files, store.take_in(weights.files, f"{weights.source}: {weights.name}"))
 
 
 def _table(model: Model, store: Store) -> dict[str, Entry]:
@@ -131,7 +133,7 @@ def _table(model: Model, store: Store) -> dict[str, Entry]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "layers.json")
         write_json(path, model.table)
-        return {"layers": store.take_in({"layers": path})}
+        return {"layers": store.take_in({"layers": path}, "by the network's description")}
 
 
 def _input_file(text: str) -> tuple[str, Path]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from host import jobs, pictures, results, show, toolbox
 from host.options import Networks, Running
 from host.pipeline import Outcome
-from host.plan import Planner, Stage
+from host.plan import Planner, Stage, variants
 from tools.stage import InvalidRequest, WrongOutput, write_json
 
 FILE = "labels.json"  # in the run's folder
@@ -24,14 +24,15 @@ def plan(
     backends: Sequence[str] | None,
     inputs: Sequence[str],
     *,
+    precisions: Sequence[str],
     labels: Path | None,
     top: int,
     threads: int,
 ) -> jobs.Plan:
-    """Return the plan: the reference graph's answers and each backend's, all of them named.
+    """Return the plan: the reference graph's answers and each backend's in each precision, all of them named.
 
     Raises:
-        InvalidRequest: there is no such backend, or it or the model cannot answer.
+        InvalidRequest: there is no such backend or precision, or the backend or the model cannot answer.
     """
     pictures.require_image_network(networks.one())
     wanted = [_able(jobs.backend(name)) for name in backends] if backends else _all_able()
@@ -43,8 +44,8 @@ def plan(
         planner.add(name, {"top": top}, {"expected": expected})
         for backend in wanted:
             command = toolbox.find(f"{backend}.infer")
-            for variant in command.variants:
-                answers = planner.add(command, variant)
+            for params in variants(command, precisions):
+                answers = planner.add(command, params)
                 sources = {"answers": answers} | (
                     {"expected": expected} if _comparable(answers, expected) else {}
                 )
@@ -156,8 +157,8 @@ def _show(document: Mapping[str, Any]) -> None:
 def _name(row: Mapping[str, Any]) -> str:
     if row["reference"]:
         return "reference"
-    device = "" if row["device"] == "CPU" else f" {row['device']} {row['precision']}"
-    return show.backend(row) + device
+    usual = (row["device"], row["precision"]) == ("CPU", "fp32")
+    return show.backend(row) + ("" if usual else f" {row['device']} {row['precision']}")
 
 
 def _answer(row: Mapping[str, Any], index: int) -> Text:

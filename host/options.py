@@ -30,6 +30,14 @@ ModelFile = Annotated[
 ]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--precision",
+        help="fp32, fp16, int8-dynamic or int8, for every backend; may be repeated. "
+        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU.",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,14 +116,7 @@ class Measuring:
     """What is measured of each network, and how long."""
 
     backend: Backends = None
-    precision: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--precision",
-            help="fp32, fp16, int8-dynamic or int8, for every backend; may be repeated. "
-            "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU.",
-        ),
-    ] = None
+    precision: Precisions = None
     budget_s: Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")] = 10.0
     threads: Threads = 0
 

@@ -154,18 +154,21 @@ class Planner:
 
 
 def main_job(planner: Planner, backends: Iterable[str], precisions: Sequence[str] = ()) -> list[Stage]:
-    """Plan everything for one model: preparation, then each backend's measurements and what they need.
-
-    Each variant of a measurement is planned in each of `precisions`, in the variant's own if there are none.
-    """
+    """Plan everything for one model: preparation, then each backend's measurements and what they need."""
     prepare(planner)
-    wanted = [{PRECISION: precision} for precision in dict.fromkeys(precisions)] or [{}]
     for backend in backends:
         for command in toolbox.tools()[backend].commands.values():
             if command.measures:
-                for variant, precision in itertools.product(command.variants, wanted):
-                    planner.add(command, {**variant, **precision})
+                for params in variants(command, precisions):
+                    planner.add(command, params)
     return planner.stages
+
+
+def variants(command: Command, precisions: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """Yield each variant of `command` in each of `precisions`, in its own if there are none."""
+    wanted = [{PRECISION: precision} for precision in dict.fromkeys(precisions)] or [{}]
+    for variant, precision in itertools.product(command.variants, wanted):
+        yield {**variant, **precision}
 
 
 def prepare(planner: Planner) -> list[Stage]:

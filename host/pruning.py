@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def plan(
     return jobs.for_each(networks, {}, jobs.only(toolbox.find(STAGE), params))
 
 
-def prune(planned: jobs.Plan, running: Running) -> int:
+def prune(planned: jobs.Plan, networks: Networks, running: Running) -> int:
     """Prune, print each kernel's sparsity and the command that goes on; return the exit code."""
     ran = jobs.execute(planned, running)
     for stage, outcome in ran.outcomes.items():
@@ -40,19 +41,30 @@ def prune(planned: jobs.Plan, running: Running) -> int:
             rows = json.loads(outcome.entry.path("sparsity").read_text())
             name = stage.outputs["pruned_index"].removesuffix(".index")
             made = running.work / "models" / stage.model / name
-            _print(rows, outcome.result.metrics, stage.model, made, as_json=running.as_json)
+            if running.as_json:
+                show.print_json({**outcome.result.metrics, "weights_prefix": str(made), "kernels": rows})
+            else:
+                _print(rows, outcome.result.metrics)
+                print(f"next: {_next(stage.model, made, networks, running)}")
     return jobs.end(ran)
 
 
-def _print(
-    rows: list[dict[str, Any]], metrics: Mapping[str, float], model: str, made: Path, *, as_json: bool
-) -> None:
-    if as_json:
-        show.print_json({**metrics, "weights_prefix": str(made), "kernels": rows})
-        return
+def _print(rows: list[dict[str, Any]], metrics: Mapping[str, float]) -> None:
     show.table(COLUMNS, [_row(row) for row in rows])
     print(f"\n{metrics['zeros']:,} of {metrics['weights']:,} weights are zero: {metrics['sparsity']:.2%}")
-    print(f"next: python runner.py all --model {model} --weights {made}")
+
+
+def _next(model: str, made: Path, networks: Networks, running: Running) -> str:
+    """Return the command that goes on, with what was given here, ready for a shell."""
+    argv = ["python", "runner.py", "all", "--model", model, "--weights", str(made)]
+    argv += ["--model-file", str(networks.model_file)] if networks.model_file else []
+    for flag, given, usual in (
+        ("--work", running.work, Running.work),
+        ("--engine", running.engine, Running.engine),
+        ("--tensorflow", running.tensorflow, Running.tensorflow),
+    ):
+        argv += [flag, str(given)] if given != usual else []
+    return shlex.join(argv)
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:

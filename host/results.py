@@ -93,15 +93,15 @@ def _reference(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any
 
 
 def _made_by(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
-    """What each stage that a measurement builds upon said of its work; and which files the user gave."""
+    """What each stage that a measurement builds upon said of its work, and which files were given."""
     found: dict[str, Any] = {}
     for artifact, source in stage.inputs.items():
         if not isinstance(source, Stage):
-            found[artifact] = {"given": "by the user"}
+            found[artifact] = {"given": source.given}
             continue
         found |= _made_by(source, outcomes)
         if result := outcomes[source].result:
-            found[source.name] = {**result.metrics, **result.metadata}
+            found[source.name] = {**result.metrics, **result.metadata, "versions": dict(result.versions)}
     return found
 
 

@@ -63,10 +63,17 @@ def outcomes(
         _results(records)
     else:
         _findings(known)
-    for line in (*weight_lines(document["run"]["weights"]), *reasons(known), *warnings(known)):
+    run = document["run"]
+    for line in (*weight_lines(run["weights"]), *_builds(run["builds"]), *reasons(known), *warnings(known)):
         print(line)
     report = folder / "report.html"
     print(f"\nrun: {folder}" + (f"\nreport: {report}" if report.exists() else ""))
+
+
+def _builds(builds: Mapping[str, str]) -> Iterable[str]:
+    """Yield which tools did not run in their usual service."""
+    for tool, service in builds.items():
+        yield f"\n{tool} ran as {service}; the stages' versions are in the records (made_by)."
 
 
 def _results(records: Sequence[Mapping[str, Any]]) -> None:

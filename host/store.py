@@ -25,11 +25,15 @@ CHUNK_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A finished stage: its folder, its result, and each output's sha256 by artifact name."""
+    """A finished stage: its folder, its result, and each output's sha256 by artifact name.
+
+    `given` says where files come from that no stage made.
+    """
 
     folder: Path
     result: Result
     sha256: Mapping[str, str]
+    given: str = ""
 
     def path(self, artifact: str) -> Path:
         """Return the path of one of its outputs."""
@@ -127,8 +131,8 @@ class Store:
         """Remove what a failed stage left."""
         shutil.rmtree(self._store / f"{key}.part", ignore_errors=True)
 
-    def take_in(self, files: Mapping[str, Path]) -> Entry:
-        """Copy the user's own files in, as if a stage had made them.
+    def take_in(self, files: Mapping[str, Path], given: str = "by the user") -> Entry:
+        """Copy files in that no stage made, as if one had; `given` says where they come from.
 
         Raises:
             InvalidRequest: one of them cannot be read.
@@ -140,15 +144,15 @@ class Store:
             raise InvalidRequest(message, hint="Check the path.") from None
         key = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
         if entry := self.find(key):
-            return entry
+            return dataclasses.replace(entry, given=given)
         result = Result(outputs={artifact: path.name for artifact, path in files.items()})
         if not self._writes:
-            return Entry(folder=self._store / key, result=result, sha256=hashes)
+            return Entry(folder=self._store / key, result=result, sha256=hashes, given=given)
         part = self.part(key)
         for path in files.values():
             shutil.copyfile(path, part / path.name)
         result.write(part)
-        return self.commit(key)
+        return dataclasses.replace(self.commit(key), given=given)
 
     def show(self, model: str, entry: Entry) -> None:
         """Link an entry's files into `work/models/<model>/` under the names that people know."""

@@ -79,9 +79,29 @@ def test_a_known_file(server: FileServer, tmp_path: Path) -> None:
     assert here.sha256 == sha256(ARCHIVE)
     assert [path.read_bytes() for path in here.files.values()] == list(WEIGHTS.values())
     assert list(here.files) == ["checkpoint", "checkpoint_data"]
-    assert left(tmp_path) == [MODEL]
+    assert left(tmp_path) == [KNOWN.key]
     assert fetch(KNOWN, tmp_path) == here
     assert len(server.requests) == 1
+
+
+def test_two_names_of_one_archive(server: FileServer, tmp_path: Path) -> None:
+    said: list[str] = []
+    first = checkpoints.fetch(KNOWN, tmp_path, note=said.append)
+    assert said == [f"fetching {server.url}{PATH}"]  # of the mirror, which was asked
+    smaller = published(f"{MODEL}_64")
+    assert smaller
+    second = dataclasses.replace(smaller, sha256=KNOWN.sha256)
+    assert fetch(second, tmp_path) == first
+    assert len(server.requests) == 1
+
+
+def test_two_archives_of_one_name(server: FileServer, tmp_path: Path) -> None:
+    """And two checkpoints of one archive: each has its own place."""
+    second = dataclasses.replace(KNOWN, url="http://download.tensorflow.org/other/" + KNOWN.archive)
+    server.files["/other/" + KNOWN.archive] = ARCHIVE
+    third = dataclasses.replace(KNOWN, checkpoint="mobilenet_v1_0.25_224_frozen.pb")
+    folders = {path.parent for one in (KNOWN, second, third) for path in fetch(one, tmp_path).files.values()}
+    assert len(folders) == 3
 
 
 def test_a_file_of_format_v1(server: FileServer, tmp_path: Path) -> None:
@@ -96,7 +116,8 @@ def test_wrong_bytes(server: FileServer, tmp_path: Path) -> None:
     server.files[PATH] = other
     with pytest.raises(StageError) as error:
         fetch(KNOWN, tmp_path)
-    assert f"its sha256 is {sha256(other)}, not {sha256(ARCHIVE)}" in str(error.value)
+    said = f"{server.url}{PATH} is not the file that it should be: its sha256 is {sha256(other)}, not "
+    assert str(error.value) == said + sha256(ARCHIVE)
     assert not left(tmp_path)
     server.files[PATH] = ARCHIVE
     assert fetch(KNOWN, tmp_path)
@@ -171,7 +192,7 @@ def test_no_space_to_unpack(server: FileServer, tmp_path: Path) -> None:
             fetch(UNKNOWN, tmp_path, trust=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert left(tmp_path) == [f"{MODEL}.part", f"{MODEL}.part.json"]  # the archive is good
+    assert left(tmp_path) == [f"{KNOWN.key}.part", f"{KNOWN.key}.part.json"]  # the archive is good
     assert fetch(UNKNOWN, tmp_path, trust=True)
     assert server.gets(PATH) == ["", f"bytes={len(server.files[PATH])}-"]
 
@@ -284,14 +305,14 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 def test_a_killed_fetch_goes_on(server: FileServer, project: Project) -> None:
     server.tricks[PATH] = [lab.stall, None]
-    part = project.work / "downloads" / f"{MODEL}.part"
+    part = project.work / "downloads" / f"{KNOWN.key}.part"
     with start(project, "fetch", MODEL) as running:
         wait_for(lambda: part.exists() and part.stat().st_size > 100_000)
         running.send_signal(signal.SIGKILL)
-    assert left(project.work) == [f"{MODEL}.part", f"{MODEL}.part.json"]
+    assert left(project.work) == [f"{KNOWN.key}.part", f"{KNOWN.key}.part.json"]
     done = command(project, "fetch", MODEL)
     assert done.returncode == 0, done.stderr
-    assert left(project.work) == [MODEL]
+    assert left(project.work) == [KNOWN.key]
     assert server.gets(PATH)[1].startswith("bytes=1")
 
 

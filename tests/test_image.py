@@ -117,7 +117,7 @@ def test_every_kind_of_picture(
     assert pixels[:, 36:] == pytest.approx(right, abs=3)
     [picture] = result.metadata["pictures"]
     assert picture["name"] == name
-    assert picture["notes"] == ([note.replace("RGB", "L") if channels == 1 else note] if note else [])
+    assert picture["notes"] == ([note.replace("RGB", "grey") if channels == 1 else note] if note else [])
 
 
 def test_upright(drawn: Path, preprocess: Preprocess) -> None:

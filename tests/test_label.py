@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import numpy as np
 import pytest
 
 from host import ROOT, pictures, toolbox, zoo
+from host import label as labelling
+from host.options import Networks
 from host.plan import Planner, prepare
 from host.store import Store, sha256
 from tests.project import Project
 from tools.stage import InvalidRequest
 
 RUNTIMES = ["onnx", "openvino", "tflite", "litert"]
+GRAPH = {"frozen": "pb", "signature": "json"}  # what a user gives for a reference of weights of his own
 SCHEMA = json.loads((ROOT / "host" / "results.schema.json").read_text())
 
 
@@ -118,6 +122,58 @@ def test_a_network_of_the_users_own_is_compared_with_a_graph_of_the_users_own(
     said = " ".join(done.stdout.split())
     assert ("no: the output differs from the reference" in said) == bool(exit_code)
     assert "weights are generated" not in said
+
+
+@pytest.mark.tool
+def test_a_file_of_int8_is_judged_as_one(project: Project, tmp_path: Path) -> None:
+    made = project.run("run", "tf1.to-tflite-int8", "--model", "lenet")
+    assert made.returncode == 0, made.stderr
+    mine = tmp_path / "mine.tflite"
+    folder = project.work / "models" / "lenet"
+    shutil.copy(folder / "lenet.int8.tflite", mine)
+    given = {"tflite": mine, **{key: folder / f"lenet.{key}.{end}" for key, end in GRAPH.items()}}
+    files = [word for key, path in given.items() for word in ("--input", f"{key}={path}")]
+    arguments = ("label", "--model", "lenet", "--backend", "tflite", *files)
+
+    as_fp32 = project.run(*arguments)
+    assert as_fp32.returncode == 6, as_fp32.stderr
+    as_both = project.run(*arguments, "--precision", "int8", "--precision", "fp32", "--json")
+    assert as_both.returncode == 6, as_both.stderr
+    _, *rows = json.loads(as_both.stdout)["rows"]
+    agreement = {(row["runtime"], row["precision"]): row["agrees"] for row in rows}
+    assert agreement == {
+        (runtime, precision): precision == "int8"
+        for runtime in ("tflite", "litert")
+        for precision in ("int8", "fp32")
+    }
+    as_int8 = project.run(*arguments, "--precision", "int8")
+    assert as_int8.returncode == 0, as_int8.stdout
+    assert "tflite CPU int8" in as_int8.stdout
+
+
+def test_a_precision_is_labelled_with_what_is_made_in_it(tmp_path: Path) -> None:
+    def planned(*precisions: str) -> dict[str, Mapping[str, str]]:
+        plan = labelling.plan(
+            Networks(model=["lenet"]),
+            None,
+            ["onnx"],
+            [],
+            precisions=precisions,
+            labels=None,
+            top=5,
+            threads=0,
+        )
+        stages = plan(Store(tmp_path / "work"), False)
+        return {stage.name: stage.made_as for stage in stages if stage.command.name == "infer"}
+
+    assert planned() == {"tf1.infer": {}, "onnx.infer": {}}
+    assert planned("fp32", "int8", "int8") == {
+        "tf1.infer": {},
+        "onnx.infer": {},
+        "onnx.infer[int8]": {"onnx": "onnx_int8"},
+    }
+    with pytest.raises(InvalidRequest, match="there is no precision 'int4'"):
+        planned("int4")
 
 
 @pytest.mark.tool

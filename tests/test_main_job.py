@@ -46,6 +46,14 @@ def test_every_runtime_of_the_host_is_right_and_measured(project: Project) -> No
         assert record["metadata"]["threads"] >= 1
 
 
+def test_a_record_says_what_it_was_made_from_and_by_which_versions(project: Project) -> None:
+    for record in records(project):
+        made_by = record["metadata"]["made_by"]
+        assert made_by["layers"] == {"given": "by the network's description"}
+        assert made_by["tf1.freeze"]["versions"]["python"].startswith("3.")
+        assert any(name.startswith("tensorflow") for name in made_by["tf1.freeze"]["versions"])
+
+
 def test_what_was_not_measured_says_why(project: Project) -> None:
     absent = [record for record in records(project) if record["status"] != "ok"]
     assert {record["device"] for record in absent} == {"GPU", "NPU"}

@@ -72,7 +72,8 @@ def in_precision(run_stage: RunStage, files: Files, tool: str, precision: str) -
 
 def with_calibration(run_stage: RunStage, files: Files) -> Files:
     folder, result = run_stage("tf1", "calibration", inputs={"signature": files["signature"]})
-    assert result.metadata["representative_inputs"] == "seeded noise (seed 1)"
+    assert (result.metadata["n_seeded"], result.metadata["n_images"]) == (32, 0)
+    assert "--images" in result.metadata["hint"]
     return {**files, "calibration": folder / result.outputs["calibration"]}
 
 
@@ -226,26 +227,44 @@ def test_a_calibration_needs_inputs(run_stage: RunStage, network: Files) -> None
 
 
 @pytest.mark.tool
+@pytest.mark.parametrize(("n_images", "enough"), [(1, False), (15, False), (16, True)])
+def test_few_pictures_are_calibrated_on_with_a_warning(
+    run_stage: RunStage, network: Files, tmp_path: Path, n_images: int, enough: bool
+) -> None:
+    own = np.full((n_images, 64, 64, 3), 0.123, np.float32)
+    np.savez(tmp_path / "own.npz", **{"inputs/input": own})
+    inputs = {"signature": network["signature"], "images": tmp_path / "own.npz"}
+    folder, result = run_stage("tf1", "calibration", inputs=inputs)
+    found = np.load(folder / result.outputs["calibration"])["inputs/input"]
+    seeded = np.load(network["calibration"])["inputs/input"]
+    assert np.array_equal(found, np.concatenate([seeded, own]))
+    assert (result.metadata["n_seeded"], result.metadata["n_images"]) == (32, n_images)
+    assert (not result.metadata["warnings"]) == enough
+
+
+@pytest.mark.tool
 def test_a_calibration_is_not_what_the_gate_checks(network: Files) -> None:
     calibrated_on, checked = (np.load(network[key])["inputs/input"] for key in ("calibration", "reference"))
     assert not any((image == calibrated_on).all(axis=(1, 2, 3)).any() for image in checked)
 
 
 @pytest.mark.tool
-def test_the_record_says_which_inputs_were_representative(tmp_path: Path) -> None:
+def test_one_grey_picture_is_calibrated_on_beside_the_seeded_inputs(tmp_path: Path) -> None:
     project = Project(ROOT, tmp_path / "work")
     settings = ("--set", "precision=int8", "--set", "budget_s=0.2")
-    picture = tmp_path / "mine.ppm"
-    picture.write_bytes(b"P6 64 64 255\n" + bytes(range(256)) * 48)
+    grey = tmp_path / "grey.ppm"
+    grey.write_bytes(b"P6 64 64 255\n" + bytes([128]) * (64 * 64 * 3))
 
-    said = []
-    for images in ([], ["--images", str(picture)]):
-        done = project.run("run", "tflite.benchmark", "--model", "mobilenet_v1_0.25_64", *settings, *images)
-        [record] = project.results()["records"]
-        assert record["precision"] == "int8", done.stderr
-        assert record["artifacts"]["tflite"].endswith(".int8.tflite")
-        said.append(record["metadata"]["made_by"]["tf1.calibration"]["representative_inputs"])
-    assert said == ["seeded noise (seed 1)", "the user's images"]
+    for images, n_images in ([], 0), (["--images", str(grey)], 1):
+        for stage, artifact in {"onnx.benchmark": "onnx", "tflite.benchmark": "tflite"}.items():
+            done = project.run("run", stage, "--model", "mobilenet_v1_0.25_64", *settings, *images)
+            assert done.returncode == 0, done.stdout
+            [record] = project.results()["records"]
+            assert record["artifacts"][artifact].endswith(f".int8.{artifact}")
+            said = record["metadata"]["made_by"]["tf1.calibration"]
+            assert (said["n_seeded"], said["n_images"]) == (32, n_images)
+            warning = "tf1.calibration: warning: calibrated on 1 of your images only, and 32 seeded inputs"
+            assert (warning in done.stdout) == bool(images)
 
 
 def test_the_docs_have_the_gate_s_limits() -> None:

@@ -312,7 +312,7 @@ def _load(path: Path, options: Any) -> Any:
 
 def _not_onnx(path: Path, error: Exception) -> InvalidRequest:
     message = f"{path.name} is not an ONNX network, or it is cut off: {first_line(error)}"
-    return InvalidRequest(message, hint="Convert it again with tf1.to-onnx.")
+    return InvalidRequest(message, hint="Convert it again: with tf1.to-onnx, or as you made it.")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,9 @@ class OpenvinoSession:
 
         core = ov.Core()
         _require(core, device)
-        network = _read(core, xml, weights, hint="Convert it again with openvino.convert.")
+        network = _read(
+            core, xml, weights, hint="Convert it again: with openvino.convert, or as you made it."
+        )
         wanted = ARITHMETIC.get(precision, "f32")  # int8: what is not quantised
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": wanted}
         if device == "CPU":
@@ -233,7 +235,7 @@ def _nncf() -> Any:
 def _read_ir(xml: Path, weights: Path) -> Any:
     import openvino as ov
 
-    return _read(ov.Core(), xml, weights, hint="Convert it again with openvino.convert.")
+    return _read(ov.Core(), xml, weights, hint="Convert it again: with openvino.convert, or as you made it.")
 
 
 def _save(network: Any, xml: Path, weights: Path, precision: str) -> Result:

@@ -359,18 +359,26 @@ class Tool:
                 message = f"{command.full_name} ended without making {', '.join(missing)}"
                 raise StageError(message, hint="This is a defect of the tool; please report it.")
         except StageError as error:
-            return Result.of_error(error, self.versions())
+            return self._failed(error, request)
         except MemoryError:
-            memory = StageError(f"{command.full_name} ran out of memory", hint="Raise its mem_limit.")
-            return Result.of_error(memory, self.versions())
+            hint = "Free some memory. A container's limit is the tool's mem_limit in compose.yaml."
+            return self._failed(StageError(f"{command.full_name} ran out of memory", hint=hint), request)
         except Exception as error:  # noqa: BLE001 - a toolchain may raise anything; the host must hear of it
             traceback.print_exc()  # into the log; the user sees the line below
-            return Result.of_error(StageError(first_line(error), hint="See the log."), self.versions())
+            return self._failed(StageError(first_line(error), hint="See the log."), request)
         return dataclasses.replace(
             result,
             outputs={**request.outputs, **result.outputs},
             versions={**self.versions(), **result.versions},
         )
+
+    def _failed(self, error: StageError, request: Request) -> Result:
+        """Return the failure's result. It names input files without their folders, which are the store's."""
+        result = Result.of_error(error, self.versions())
+        message = str(error)
+        for folder in {Path(path).parent for path in request.inputs.values()} - {Path()}:
+            message = message.replace(f"{folder}/", "")
+        return dataclasses.replace(result, error={**(result.error or {}), "message": message})
 
     def _run_apart(self, command: Command) -> None:
         """Measure in a new process: its peak memory is this model's alone, its crash ends only itself.

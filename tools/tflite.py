@@ -161,7 +161,7 @@ def _verify(path: Path) -> None:
 
 def _not_loaded(path: Path, error: ValueError) -> InvalidRequest:
     message = f"{path.name} is not a TensorFlow Lite network: {first_line(error)}"
-    return InvalidRequest(message, hint="Convert it again with tf1.to-tflite.")
+    return InvalidRequest(message, hint="Convert it again: with tf1.to-tflite, or as you made it.")
 
 
 if __name__ == "__main__":

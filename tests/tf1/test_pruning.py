@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from host import ROOT
+from tests.project import Project
 from tests.tf1.conftest import Prepared, Run, pick
-from tools.stage import InvalidRequest
+from tools.stage import InvalidRequest, StageError
 
 pytestmark = pytest.mark.tool
 
@@ -80,6 +83,51 @@ def test_a_global_ratio_takes_more_of_the_layers_with_small_weights(tf1: Run, pr
     assert min(row["sparsity"] for row in rows) < 0.2
 
 
+def test_kernels_without_a_weight_left(tf1: Run, prepared: Prepared) -> None:
+    made = prepared("squeezenet")
+    options = {"method": "threshold", "amount": 100.0, "layer": "conv1/"}
+    pruned = tf1("prune", "m", pick(made, INPUTS), **options)
+    first, last = pruned["result"].metadata["warnings"]
+    assert first == "all 14,112 weights of SqueezeNet/conv1/weights are zero"
+    assert "likely dead" in last
+    dead = frozen_weights(tf1, made, pruned)["frozen"]
+    with pytest.raises(StageError, match="same output for every input") as error:
+        tf1("reference", "m", {"frozen": dead, "signature": made["signature"]}, n_inputs=2)
+    assert "pruned too much" in error.value.hint
+
+
+OWN = """
+[small]
+about = "A small network"
+image_size = 16
+channels = 1
+classes = 3
+layers = [
+    { name = "conv", op = "conv", filters = 4, kernel = 3, stride = 2 },
+    { name = "flat", op = "flatten" },
+    { name = "logits", op = "fully_connected", units = "classes", activation = "none" },
+]
+"""
+
+
+def test_the_command_that_goes_on(tmp_path: Path) -> None:
+    """As it is printed, but for `plan` in the place of `all`, which takes the same and runs nothing."""
+    project = Project(ROOT, tmp_path / "a folder")
+    own = tmp_path / "my networks.toml"
+    own.write_text(OWN)
+    named = ("--model", "small", "--model-file", str(own))
+    done = project.run("prune", *named, "--threshold", "100")
+    assert done.returncode == 0, done.stderr
+    assert "warning: all 36 weights of small/conv/weights are zero" in done.stderr
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("next: ")]
+    python, script, command, *options = shlex.split(line.removeprefix("next: "))
+    assert (python, script, command) == ("python", "runner.py", "all")
+    assert options[-4:] == ["--work", str(project.work), "--engine", "venv"]
+    planned = project.call(project.argv("plan", *options, "--json"))
+    assert planned.returncode == 0, planned.stderr
+    assert json.loads(planned.stdout)["weights"]["small"]["name"] == "small.pruned.ckpt"
+
+
 TIES = """
 import numpy as np
 from tools.tf1 import pruning
@@ -104,6 +152,7 @@ def test_ties(tool_python: Callable[[str], Path]) -> None:
         ({"method": "ratio", "amount": float("nan")}, "the ratio is nan"),
         ({"method": "threshold", "amount": -1.0}, "the threshold is -1.0"),
         ({"method": "threshold", "amount": float("nan")}, "the threshold is nan"),
+        ({"method": "threshold", "amount": 0.1, "scope": "global"}, "the scope 'global' is of a ratio"),
         ({"method": "ratio", "amount": 0.5, "scope": "all"}, "no scope 'all'. Choose layer or global"),
         ({"method": "ratio", "amount": 0.5, "layer": "conv99"}, "no kernel's name matches 'conv99'"),
         ({"method": "ratio", "amount": 0.5, "layer": "biases"}, "no kernel's name matches 'biases'"),

@@ -135,5 +135,5 @@ def _colours(name: str, picture: Image.Image, mode: str, notes: list[str]) -> Im
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     if picture.mode not in ("1", "L", "P", "RGB", "RGBA"):
-        notes.append(f"{picture.mode} turned into {mode}")
+        notes.append(f"{picture.mode} turned into {'grey' if mode == 'L' else mode}")
     return picture.convert(mode)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from tools.stage import Input, InvalidRequest, Output, Result, Tool, progress, write_json
 
@@ -161,14 +161,11 @@ def reference(
         raise InvalidRequest(message, hint="Use 8, the default.")
     ends = graphs.read_signature(signature)
     network = graphs.open_frozen(frozen, ends)
-    inputs = references.inputs(n_inputs, seed, ends)
-    if images:
-        inputs = references.append(inputs, references.read(images, ends))
+    inputs, counts = references.gather(n_inputs, seed, images, ends)
     outputs = references.outputs(network, ends, inputs)
     references.require_response(outputs)
     arrays.write(reference, inputs=inputs, outputs=outputs)
     metrics, metadata = references.describe(outputs)
-    counts = {"n_seeded": n_inputs, "n_images": len(outputs) - n_inputs}
     return Result(metrics=metrics, metadata={**metadata, **counts, "seed": seed})
 
 
@@ -182,9 +179,10 @@ def calibration(
 ) -> Result:
     """Write representative inputs, `inputs/<name>`, on which quantisation finds the ranges of activations.
 
-    They are those of the file `images`, the user's own, else `n_inputs` seeded ones: like the reference's
-    smooth fields, which fill the layers as photographs do (white noise averages out, and its ranges are too
-    small), but of another seed, so that the gate checks inputs that were not calibrated on.
+    They are `n_inputs` seeded ones and those of the file `images`, the user's own. The seeded ones are like
+    the reference's, smooth fields, which fill the layers as photographs do (white noise averages out, and
+    its ranges are too small), but of another seed, so that the gate checks inputs that were not calibrated
+    on. They are always there: the gate's inputs would saturate the ranges of a few dim pictures.
     """
     from tools import arrays
     from tools.tf1 import graphs, references
@@ -193,15 +191,14 @@ def calibration(
         message = f"n_inputs is {n_inputs}, and a calibration needs at least one input"
         raise InvalidRequest(message, hint="Use 32, the default.")
     ends = graphs.read_signature(signature)
-    if images:
-        inputs = references.read(images, ends)
-        said = {"representative_inputs": "the user's images"}
-    else:
-        inputs = references.inputs(n_inputs, seed, ends)
-        hint = "Your own give truer ranges: --images FOLDER, or --input calibration=FILE."
-        said = {"representative_inputs": f"seeded noise (seed {seed})", "hint": hint}
+    inputs, counts = references.gather(n_inputs, seed, images, ends)
     arrays.write(calibration, inputs=inputs)
-    return Result(metadata={**said, "n_inputs": len(next(iter(inputs.values())))})
+    said: dict[str, Any] = {**counts, "seed": seed, "warnings": references.warnings(**counts)}
+    if not images:
+        said["hint"] = (
+            "Add inputs of your own: --images FOLDER; or give all of them: --input calibration=FILE."
+        )
+    return Result(metadata=said)
 
 
 @tool.command()
@@ -295,7 +292,8 @@ def prune(
     write_json(sparsity, rows)
     weights, zeros = (sum(row[key] for row in rows) for key in ("weights", "zeros"))
     metrics = {"weights": weights, "zeros": zeros, "sparsity": zeros / weights}
-    return Result(metrics=metrics, metadata={"pruned": len(chosen), "kernels": len(rows)})
+    said = {"pruned": len(chosen), "kernels": len(rows), "warnings": pruning.warnings(rows)}
+    return Result(metrics=metrics, metadata=said)
 
 
 @tool.command()

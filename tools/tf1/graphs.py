@@ -13,6 +13,7 @@ from tools.tf1.runtime import tf
 
 Signature = Mapping[str, Any]
 
+DAMAGED = "Is it whole, and the right file? If a stage made it, delete it and run that stage again."
 SIGNATURE_KEYS = ("inputs", "output", "output_shape", "output_kind")
 
 # Attributes that TensorFlow 1.8 does not know (1.15 neither, of batch normalisation's, which only training
@@ -72,7 +73,7 @@ def read(path: Path, *wanted: str) -> Any:
     names = {node.name for node in graph_def.node}
     if not names:
         message = f"{path} is not a TensorFlow GraphDef, or it is damaged or truncated"
-        raise InvalidRequest(message, hint="Make it again: delete it and run its stage.")
+        raise InvalidRequest(message, hint=DAMAGED)
     missing = [name for name in wanted if name not in names]
     if missing:
         message = f"{path} has no node {', '.join(missing)}; it is of another network, or truncated"
@@ -100,7 +101,7 @@ def load(graph_def: Any, path: Path) -> Any:
             tf.import_graph_def(graph_def, name="")
         except (ValueError, tf.errors.OpError) as error:
             message = f"{path} is not a valid graph: {str(error).splitlines()[0][:300]}"
-            raise InvalidRequest(message, hint="Make it again: delete it and run its stage.") from None
+            raise InvalidRequest(message, hint=DAMAGED) from None
     return graph
 
 

@@ -42,7 +42,8 @@ def check(method: str, amount: float, scope: str) -> None:
     """Check what was asked for.
 
     Raises:
-        InvalidRequest: an unknown method or scope; a ratio outside [0, 1); a threshold below zero.
+        InvalidRequest: an unknown method or scope; a ratio outside [0, 1); a threshold below zero, or one
+            with a scope.
     """
     for value, known, what in ((method, METHODS, "method"), (scope, SCOPES, "scope")):
         if value not in known:
@@ -51,6 +52,9 @@ def check(method: str, amount: float, scope: str) -> None:
     if method == "ratio" and not 0 <= amount < 1:
         message = f"the ratio is {amount}, and has to be at least 0 and less than 1"
         raise InvalidRequest(message, hint="0.5 sets half of the weights of each layer to zero.")
+    if method == "threshold" and scope != SCOPES[0]:
+        message = f"the scope {scope!r} is of a ratio, and a threshold is asked for"
+        raise InvalidRequest(message, hint="A threshold is the same for all weights: leave the scope out.")
     if method == "threshold" and not 0 <= amount < np.inf:
         message = f"the threshold is {amount}, and has to be 0 or more"
         raise InvalidRequest(message, hint="Weights of a smaller magnitude become zero.")
@@ -102,3 +106,13 @@ def table(shapes: Mapping[str, Sequence[int]], values: Mapping[str, Any], pruned
             share = {"weights": int(values[name].size), "zeros": zeros, "sparsity": zeros / values[name].size}
             rows.append({"name": name, "shape": list(shape), **share, "pruned": name in pruned})
     return rows
+
+
+def warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what to say of kernels with no weight left, if there are any."""
+    empty = [row for row in rows if row["zeros"] == row["weights"]]
+    said = [f"all {row['weights']:,} weights of {row['name']} are zero" for row in empty]
+    dead = (
+        "the network is likely dead: nothing of its input passes such a kernel; prune less, or other layers"
+    )
+    return [*said, dead] if empty else []
