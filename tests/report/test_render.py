@@ -119,6 +119,14 @@ def test_an_answer_that_rests_on_a_doubtful_number_says_so(render: Render, tmp_p
     assert "touch this comparison" in page.text
 
 
+def test_features_have_no_classes_to_speak_of(render: Render, tmp_path: Path) -> None:
+    found = measured(tmp_path, latencies_ns(5, 200), model="bert_tiny")
+    found["correctness"] |= {"top1_match": None, "top5_overlap": None}
+    text = Page(render(samples.write(tmp_path, [found]))).text
+    assert "cosine 0.9999999 on 16 inputs" in text
+    assert "same first class" not in text
+
+
 def test_same_input_same_bytes(render: Render, tmp_path: Path) -> None:
     results = samples.full_run(tmp_path)
     assert render(results) == render(results)
