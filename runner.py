@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from host import options
-from host.options import WORK, Json, Measuring, ModelFile, Networks, Running, Work, with_groups
+from host.options import WORK, Json, Measuring, ModelFile, Networks, Running, Subject, Work, with_groups
 from host.version import VERSION
 from tools.stage import StageError
 
@@ -30,12 +30,6 @@ Images = Annotated[
 ]
 Inputs = Annotated[
     list[str] | None, typer.Option("--input", metavar="NAME=PATH", help="Your file for an artifact.")
-]
-File = Annotated[Path | None, typer.Argument(help="A .pb or .onnx file, instead of a model.")]
-Artifact = Annotated[str, typer.Option(help="Which of the model's files.")]
-InputShape = Annotated[
-    list[str] | None,
-    typer.Option(metavar="[NAME=]1,224,224,3", help="The shape of an input that has no fixed one."),
 ]
 Registry = Annotated[
     str, typer.Option(envvar="MOBILE_ACCELERATOR_REGISTRY", help="Where images are, e.g. localhost:5000.")
@@ -175,28 +169,18 @@ def label(
 
 @app.command()
 @with_groups
-def flops(
-    networks: Networks,
-    running: Running,
-    file: File = None,
-    artifact: Artifact = "frozen",
-    input_shape: InputShape = None,
-) -> None:
+def flops(subject: Subject, running: Running) -> None:
     """Count parameters and operations, layer by layer, of a model or of any frozen graph or ONNX file."""
     from host import graphs
 
-    subject = graphs.Subject(networks=networks, file=file, artifact=artifact, input_shape=input_shape or [])
     raise typer.Exit(graphs.flops(subject, running))
 
 
 @app.command()
 @with_groups
 def visualize(
-    networks: Networks,
+    subject: Subject,
     running: Running,
-    file: File = None,
-    artifact: Artifact = "frozen",
-    input_shape: InputShape = None,
     netron: Annotated[bool, typer.Option("--netron", help="Show the file in Netron until Ctrl-C.")] = False,
     port: Annotated[
         int | None,
@@ -206,7 +190,6 @@ def visualize(
     """Draw the layers of a model, or of any frozen graph or ONNX file, as one HTML page; or start Netron."""
     from host import graphs
 
-    subject = graphs.Subject(networks=networks, file=file, artifact=artifact, input_shape=input_shape or [])
     if netron or port is not None:
         raise typer.Exit(graphs.serve(subject, running, port or 0))
     raise typer.Exit(graphs.visualize(subject, running))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from host import jobs, show, toolbox
 from host.engines.venv import environment, tool_environment
-from host.options import Networks, Running
+from host.options import Running, Subject
 from host.plan import Planner, Stage
 from host.store import Store
 from host.zoo import Model
@@ -24,16 +23,6 @@ DESCRIBERS: Mapping[str, tuple[str, str]] = {
     "onnx": (".onnx", "onnx.describe"),
 }
 COLUMNS = ("layer", "operation", "input", "output", "params", "MACs", "share")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What to look at: the artifact of each of `networks`, or else `file`."""
-
-    networks: Networks
-    file: Path | None
-    artifact: str
-    input_shape: Sequence[str]
 
 
 def flops(subject: Subject, running: Running) -> int:
@@ -84,9 +73,9 @@ def serve(subject: Subject, running: Running, port: int) -> int:
         message = "Netron shows a file as it is, and takes no --input-shape"
         raise InvalidRequest(message, hint="Leave it out.")
     if file is None:
-        subject.networks.one()
+        subject.one()
         maker = toolbox.producer(subject.artifact)
-        ran = jobs.execute(jobs.for_each(subject.networks, {}, jobs.only(maker)), running)
+        ran = jobs.execute(jobs.for_each(subject, {}, jobs.only(maker)), running)
         [last] = [outcome for stage, outcome in ran.outcomes.items() if stage.command is maker]
         code = jobs.end(ran)
         if last.entry is None:
@@ -105,7 +94,7 @@ def serve(subject: Subject, running: Running, port: int) -> int:
 
 
 def _either(subject: Subject) -> None:
-    if (subject.file is None) != subject.networks.named():
+    if (subject.file is None) != subject.named():
         message = "it takes either a file or a model"
         raise InvalidRequest(message, hint="e.g. --model squeezenet, or my.frozen.pb, or my.onnx")
 
@@ -121,13 +110,13 @@ def _plan(subject: Subject, *, draw: bool) -> jobs.Plan:
     describe = toolbox.find(DESCRIBERS[artifact][1])
 
     def target(planner: Planner) -> list[Stage]:
-        stage = planner.add(describe, {"input_shape": " ".join(subject.input_shape)})
+        stage = planner.add(describe, {"input_shape": " ".join(subject.input_shape or ())})
         if draw:
             planner.add(toolbox.find("report.draw"), {"title": stage.model}, {"described": stage})
         return planner.stages
 
     if file is None:
-        return jobs.for_each(subject.networks, {}, target)
+        return jobs.for_each(subject, {}, target)
 
     def plan(store: Store, _to_run: bool) -> list[Stage]:
         name = re.sub(r"[^\w.+-]|^[.+-]", "_", file.stem)

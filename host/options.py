@@ -112,6 +112,18 @@ class Networks:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject(Networks):
+    """What to look at: an artifact of each of the networks, or else `file`."""
+
+    file: Annotated[Path | None, typer.Argument(help="A .pb or .onnx file, instead of a model.")] = None
+    artifact: Annotated[str, typer.Option(help="Which of the model's files.")] = "frozen"
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]1,224,224,3", help="The shape of an input that has no fixed one."),
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Measuring:
     """What is measured of each network, and how long."""
 
@@ -156,6 +168,7 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+@functools.cache
 def _fields(group: Any) -> dict[str, inspect.Parameter]:
     hints = typing.get_type_hints(group, include_extras=True)
     return {

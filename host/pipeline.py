@@ -105,7 +105,7 @@ class Forecast:
         for artifact, source in stage.inputs.items():
             entry = self.outcomes[source].entry if isinstance(source, Stage) else source
             assert entry is not None
-            yield artifact, stage.made_as.get(artifact, artifact), entry
+            yield artifact, stage.made_name(artifact), entry
 
 
 class Pipeline(Forecast):

@@ -51,6 +51,10 @@ class Stage:
         """Artifact name -> file name of what it makes."""
         return {key: name.replace("{model}", self.model) for key, name in self.command.outputs.items()}
 
+    def made_name(self, artifact: str) -> str:
+        """Return the name that an input has where it is made."""
+        return self.made_as.get(artifact, artifact)
+
     def needs(self) -> Iterator[Stage]:
         """Yield the stages whose outputs it reads."""
         yield from dict.fromkeys(source for source in self.inputs.values() if isinstance(source, Stage))

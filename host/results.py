@@ -145,8 +145,7 @@ def _artifacts(stage: Stage, outcomes: Mapping[Stage, Outcome], folder: Path) ->
     for artifact, source in stage.inputs.items():
         entry = outcomes[source].entry if isinstance(source, Stage) else source
         if entry:
-            path = entry.path(stage.made_as.get(artifact, artifact))
-            found[artifact] = os.path.relpath(path, folder)
+            found[artifact] = os.path.relpath(entry.path(stage.made_name(artifact)), folder)
     return found
 
 

@@ -56,9 +56,7 @@ class OpenvinoSession:
 
         core = ov.Core()
         _require(core, device)
-        network = _read(
-            core, xml, weights, hint="Convert it again: with openvino.convert, or as you made it."
-        )
+        network = _read_ir(core, xml, weights)
         wanted = ARITHMETIC.get(precision, "f32")  # int8: what is not quantised
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": wanted}
         if device == "CPU":
@@ -133,7 +131,9 @@ def to_fp16(
     bin_fp16: Output = "{model}.fp16.bin",
 ) -> Result:
     """Store the weights as float16."""
-    return _save(_read_ir(xml, bin), xml_fp16, bin_fp16, "fp16")
+    import openvino as ov
+
+    return _save(_read_ir(ov.Core(), xml, bin), xml_fp16, bin_fp16, "fp16")
 
 
 @tool.command()
@@ -144,7 +144,9 @@ def compress(
     bin_int8_dynamic: Output = "{model}.int8-dynamic.bin",
 ) -> Result:
     """Store the weights as int8, the nearest that OpenVINO has to dynamic int8: activations stay float32."""
-    network = _nncf().compress_weights(_read_ir(xml, bin))
+    import openvino as ov
+
+    network = _nncf().compress_weights(_read_ir(ov.Core(), xml, bin))
     return _save(network, xml_int8_dynamic, bin_int8_dynamic, "int8-dynamic")
 
 
@@ -157,9 +159,11 @@ def quantize(
     bin_int8: Output = "{model}.int8.bin",
 ) -> Result:
     """Quantise weights and activations to int8; inputs, output and softmax stay float32."""
+    import openvino as ov
+
     from tools.calibration import read
 
-    nncf, network = _nncf(), _read_ir(xml, bin)
+    nncf, network = _nncf(), _read_ir(ov.Core(), xml, bin)
     batches = read(calibration, {_name(port): tuple(port.get_shape()) for port in network.inputs})
     progress(0.1, f"running {len(batches)} representative inputs")
     tensors = [{port.any_name: batch[_name(port)] for port in network.inputs} for batch in batches]
@@ -232,10 +236,8 @@ def _nncf() -> Any:
     return nncf
 
 
-def _read_ir(xml: Path, weights: Path) -> Any:
-    import openvino as ov
-
-    return _read(ov.Core(), xml, weights, hint="Convert it again: with openvino.convert, or as you made it.")
+def _read_ir(core: Any, xml: Path, weights: Path) -> Any:
+    return _read(core, xml, weights, hint="Convert it again: with openvino.convert, or as you made it.")
 
 
 def _save(network: Any, xml: Path, weights: Path, precision: str) -> Result:

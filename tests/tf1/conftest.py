@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host import toolbox, zoo
+from host import ROOT, toolbox, zoo
 from tests.conftest import RunStage
 
 Prepared = Callable[[str], dict[str, Path]]
 Run = Callable[..., dict[str, Any]]
+Shapes = dict[str, list[int]]
 
 NETWORKS: dict[str, Any] = json.loads(Path(__file__, "../../networks.json").resolve().read_text())
 
@@ -86,3 +88,23 @@ def blown_up(tf1: Run, frozen: dict[str, Path], folder: Path) -> float:
     with np.load(tf1("reference", "m", inputs, n_inputs=1)["reference"]) as reference:
         expected, found = reference["outputs"]
     return float(np.abs(found - expected).max() / np.ptp(expected))
+
+
+VARIABLES = """
+import json, pathlib, sys
+from tools.tf1 import graphs
+print(json.dumps([graphs.variables(graphs.read(pathlib.Path(path))) for path in sys.argv[1:]]))
+"""
+
+
+@pytest.fixture(scope="session")
+def variables(tool_python: Callable[[str], Path]) -> Callable[..., list[Shapes]]:
+    """Return what variables exported graphs have, in one process for all of them."""
+
+    def read(*graphs: Path) -> list[Shapes]:
+        command = [tool_python("tf1"), "-c", VARIABLES, *graphs]
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        shapes: list[Shapes] = json.loads(done.stdout)
+        return shapes
+
+    return read

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import RunStage
-from tests.tf1.conftest import FREEZE, GENERATE, Run, pick
+from tests.tf1.conftest import FREEZE, GENERATE, Run, Shapes, pick
 from tools.stage import InvalidRequest
 
 pytestmark = pytest.mark.tool
@@ -40,17 +40,9 @@ LAYER = {
 }
 
 
-def variables(graph: Path, tool_python: Callable[[str], Path]) -> dict[str, list[int]]:
-    code = "import sys, json, pathlib; from tools.tf1 import graphs; "
-    code += "print(json.dumps(graphs.variables(graphs.read(pathlib.Path(sys.argv[1])))))"
-    done = subprocess.run([tool_python("tf1"), "-c", code, graph], capture_output=True, text=True, check=True)
-    return dict(json.loads(done.stdout))
-
-
 @pytest.mark.parametrize("network", PUBLISHED_M)
-def test_sizes_are_the_published_ones(network: str, tf1: Run, tool_python: Callable[[str], Path]) -> None:
-    graph = tf1("export", network, {}, network=network)["graph"]
-    found = variables(graph, tool_python)
+def test_sizes_are_the_published_ones(network: str, tf1: Run, variables: Callable[..., list[Shapes]]) -> None:
+    [found] = variables(tf1("export", network, {}, network=network)["graph"])
     params = sum(int(np.prod(shape)) for shape in found.values())
     assert 0.97 * PUBLISHED_M[network] < params / 1e6 <= PUBLISHED_M[network] + 0.05
     if network != "mobilebert":
@@ -59,9 +51,9 @@ def test_sizes_are_the_published_ones(network: str, tf1: Run, tool_python: Calla
 
 
 def test_mobilebert_has_four_feed_forward_networks_in_a_bottleneck(
-    tf1: Run, tool_python: Callable[[str], Path]
+    tf1: Run, variables: Callable[..., list[Shapes]]
 ) -> None:
-    found = variables(tf1("export", "m", {}, network="mobilebert")["graph"], tool_python)
+    [found] = variables(tf1("export", "m", {}, network="mobilebert")["graph"])
     layer = "bert/encoder/layer_23/"
     assert found[f"{layer}bottleneck/input/dense/kernel"] == [512, 128]
     assert found[f"{layer}attention/self/value/kernel"] == [512, 128]

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from host import ROOT, zoo
-from tests.tf1.conftest import NETWORKS, Prepared, Run, pick, zoo_row
+from tests.tf1.conftest import NETWORKS, Prepared, Run, Shapes, pick, zoo_row
 
 pytestmark = pytest.mark.tool
 
-Shapes = dict[str, list[int]]
 
 MODELS = [
     "squeezenet",
@@ -47,26 +46,6 @@ def params(shapes: Shapes, *left_out: str) -> int:
     """Return the number of all numbers but those of variables whose name has one of `left_out` in it."""
     kept = [shape for name, shape in shapes.items() if not any(part in name for part in left_out)]
     return sum(math.prod(shape) for shape in kept)
-
-
-VARIABLES = """
-import json, pathlib, sys
-from tools.tf1 import graphs
-print(json.dumps([graphs.variables(graphs.read(pathlib.Path(path))) for path in sys.argv[1:]]))
-"""
-
-
-@pytest.fixture(scope="session")
-def variables(tool_python: Callable[[str], Path]) -> Callable[..., list[Shapes]]:
-    """Return what variables exported graphs have, in one process for all of them."""
-
-    def read(*graphs: Path) -> list[Shapes]:
-        command = [tool_python("tf1"), "-c", VARIABLES, *graphs]
-        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-        shapes: list[Shapes] = json.loads(done.stdout)
-        return shapes
-
-    return read
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Optional
 
-from tools.stage import Input, InvalidRequest, Output, Result, Tool, progress, write_json
+from tools.stage import Input, Output, Result, Tool, progress, write_json
 
 # TensorFlow's distribution has another name on each kind of machine; see images/tf1/requirements.in.
 TENSORFLOW = ("tensorflow-cpu", "tensorflow-cpu-aws", "tensorflow")
@@ -97,7 +97,7 @@ def import_weights(
     from tools.tf1 import graphs
 
     ends = graphs.read_signature(signature)
-    part = graphs.inference_part(graphs.read(graph, *ends["inputs"], ends["output"]), ends["output"])
+    part = graphs.read_inference_part(graph, ends)
     name = checkpoints.prefix(checkpoint, checkpoint_data) if checkpoint_data else str(checkpoint)
     values, about = checkpoints.extract(name, graphs.variables(part), moving_averages)
     checkpoints.write(checkpoints.prefix(ckpt_index, ckpt_data), values)
@@ -118,7 +118,7 @@ def freeze(
     from tools.tf1 import checkpoint, graphs
 
     ends = graphs.read_signature(signature)
-    part = graphs.inference_part(graphs.read(graph, *ends["inputs"], ends["output"]), ends["output"])
+    part = graphs.read_inference_part(graph, ends)
     shapes = graphs.variables(part)
     values = checkpoint.read(checkpoint.prefix(ckpt_index, ckpt_data), shapes)
     graphs.freeze(part, values)
@@ -156,9 +156,6 @@ def reference(
     from tools import arrays
     from tools.tf1 import graphs, references
 
-    if n_inputs < 1:
-        message = f"n_inputs is {n_inputs}, and a reference needs at least one input"
-        raise InvalidRequest(message, hint="Use 8, the default.")
     ends = graphs.read_signature(signature)
     network = graphs.open_frozen(frozen, ends)
     inputs, counts = references.gather(n_inputs, seed, images, ends)
@@ -187,9 +184,6 @@ def calibration(
     from tools import arrays
     from tools.tf1 import graphs, references
 
-    if n_inputs < 1:
-        message = f"n_inputs is {n_inputs}, and a calibration needs at least one input"
-        raise InvalidRequest(message, hint="Use 32, the default.")
     ends = graphs.read_signature(signature)
     inputs, counts = references.gather(n_inputs, seed, images, ends)
     arrays.write(calibration, inputs=inputs)

@@ -114,13 +114,17 @@ def variables(graph_def: Any) -> dict[str, list[int]]:
     }
 
 
-def inference_part(graph_def: Any, output: str) -> Any:
-    """Return what `output` needs: no initialisers, no other end points; in words that TensorFlow 1.8 knows.
+def read_inference_part(path: Path, signature: Signature) -> Any:
+    """Return what the output needs: no initialisers, no other end points; in words that TensorFlow 1.8 knows.
+
+    Raises:
+        InvalidRequest: the file is damaged, or another graph.
 
     Constants are written out, because TensorFlow 2 shortens a constant of equal values, and converters
     that read the file themselves (OpenVINO's Model Optimizer to 2022.3) cannot read the short form.
     """
-    part = tf.graph_util.extract_sub_graph(graph_def, [output])
+    exported = read(path, *signature["inputs"], signature["output"])
+    part = tf.graph_util.extract_sub_graph(exported, [signature["output"]])
     for node in part.node:
         for name in NEW_ATTRIBUTES:
             if name in node.attr and not node.attr[name].list.i:

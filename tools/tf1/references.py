@@ -23,8 +23,11 @@ def inputs(count: int, seed: int, signature: Mapping[str, Any]) -> dict[str, Any
     """Return `count` values for each input by name, a pure function of seed and signature.
 
     Raises:
-        InvalidRequest: the signature asks for a kind of input that nothing is known of.
+        InvalidRequest: none are asked for, or a kind of input that nothing is known of.
     """
+    if count < 1:
+        message = f"n_inputs is {count}, and at least one input is needed"
+        raise InvalidRequest(message, hint="Leave it out: the default is enough.")
     makers = {"image": images, "tokens": tokens, "mask": masks}
     unknown = [said["kind"] for said in signature["inputs"].values() if said["kind"] not in makers]
     if unknown:
