@@ -140,6 +140,7 @@ def test_every_command_has_help() -> None:
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         assert command.help or command.short_help, name
     assert CliRunner().invoke(runner.app, ["all", "--help"]).exit_code == 0
+    assert "instead of a model" in CliRunner().invoke(runner.app, ["flops", "--help"]).stdout  # an argument's
 
 
 @pytest.mark.parametrize(
