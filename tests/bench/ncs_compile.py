@@ -1,4 +1,4 @@
-"""What an offline conversion for the stick costs: `python -m tests.bench.ncs_compile [--model NAME] [--json]`.
+"""What an offline conversion for the stick costs: `python -m tests.bench.ncs_compile [--json]`.
 
 Prints, from one machine and one sitting, medians of processes in turn, each from reading the ONNX network:
 - OpenVINO's own compilation for a chip that is not there, as its users do it: with the 5 s for which the

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import re
+import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,11 +210,21 @@ def _check_ir(path: Path, weights: Path) -> None:
 
 @contextlib.contextmanager
 def known_errors(what: str) -> Iterator[None]:
-    """Turn what OpenVINO raises into an error class with a hint; `what` could not be done."""
+    """Turn what OpenVINO raises into an error class with a hint; `what` could not be done.
+
+    What it prints goes to standard error: standard output is for results.
+    """
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
     try:
         yield
     except RuntimeError as error:
         raise translate(str(error), what) from error
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what the C library holds back
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def translate(text: str, what: str) -> StageError:
