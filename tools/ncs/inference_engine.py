@@ -55,7 +55,7 @@ KNOWN = (
         CHECK,
     ),
     (
-        r'Failed to compile layer "(?P<layer>.+?)":(?:.|\n)*?[ch]pp:\d+ (.+)',
+        r'Failed to compile layer "(?P<layer>.+?)":(?:(?:.|\n)*[ch]pp:\d+)?\s*(.+)',
         Unsupported,
         r"its compiler says: \2",
         CHECK,
