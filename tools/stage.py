@@ -54,6 +54,7 @@ RESULT = "result.json"
 
 Input = Annotated[Path, "input"]
 Output = Annotated[Path, "output"]
+Parser = Callable[[Path], Mapping[str, Any]]
 
 
 class StageError(Exception):
@@ -261,6 +262,7 @@ class Tool:
         self.python = python
         self.builds = dict(builds or {})
         self.commands: dict[str, Command] = {}
+        self.parsers: dict[str, Parser] = {}
 
     def command(
         self,
@@ -272,7 +274,7 @@ class Tool:
         """Register a function as a command; its name, with dashes, is the command's name."""
 
         def register(function: Callable[..., Result]) -> Callable[..., Result]:
-            name = function.__name__.replace("_", "-")
+            name = _command_name(function)
             hints = get_type_hints(function, include_extras=True)
             fields = inspect.signature(function).parameters
             marks = {key: _mark(hints.get(key)) for key in fields}
@@ -292,6 +294,15 @@ class Tool:
             return function
 
         return register
+
+    def parser(self, function: Parser) -> Parser:
+        """Register a function that reads a file which a vendor's program printed.
+
+        It is a command for a person, FILE in and a table or JSON out, and no stage: no plan has it. What it
+        returns has `status`, `ok` or `failed`, and with the latter `reason` and `hint`.
+        """
+        self.parsers[_command_name(function)] = function
+        return function
 
     def versions(self) -> dict[str, str]:
         """Versions of Python and of the packages that make this toolchain."""
@@ -450,6 +461,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         message = f"{path.name} has schema {found}, this side has schema {SCHEMA}"
         raise InvalidRequest(message, hint="Rebuild the image: python runner.py images build")
     return typing.cast("dict[str, Any]", data)
+
+
+def _command_name(function: Callable[..., Any]) -> str:
+    return function.__name__.replace("_", "-")
 
 
 def _mark(hint: Any) -> Optional[str]:
