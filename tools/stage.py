@@ -247,6 +247,7 @@ class Tool:
         python: the Python version that its lock file is made for (the venv engine looks for it).
         builds: its other builds, of the same code with other packages: name -> Python version. The build
             `legacy` of `tf1` is the service `tf1-legacy`, with the lock requirements-legacy.txt.
+        sdk: it drives an SDK that the user supplies; its folder is in the variable `sdk_variable`.
     """
 
     def __init__(
@@ -256,11 +257,13 @@ class Tool:
         packages: Iterable[str] = (),
         python: str = "3.11",
         builds: Optional[Mapping[str, str]] = None,
+        sdk: bool = False,
     ) -> None:
         self.name = name
         self.packages = tuple(packages)
         self.python = python
         self.builds = dict(builds or {})
+        self.sdk_variable = f"MOBILE_ACCELERATOR_{name.upper()}_SDK" if sdk else ""
         self.commands: dict[str, Command] = {}
         self.parsers: dict[str, Parser] = {}
 
@@ -311,6 +314,11 @@ class Tool:
             with contextlib.suppress(metadata.PackageNotFoundError):
                 found[package] = metadata.version(package)
         return found
+
+    def sdk_folder(self) -> Optional[Path]:
+        """Return the folder of the SDK that the user supplies, None if none was given."""
+        folder = os.environ.get(self.sdk_variable)
+        return Path(folder) if folder else None
 
     def main(self) -> None:
         """The last line of every tool: its command line for people and for the host."""

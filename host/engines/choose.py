@@ -22,11 +22,17 @@ SOCKET = Path("/var/run/docker.sock")
 
 def services(work: Path) -> Mapping[str, Service]:
     """Return compose.yaml's services as they are for the work folder and the caller's user."""
+    from host import sdks
     from host.compose import load  # YAML takes 0.05 s to import, which the venv engine has no use for
 
     user = {"MOBILE_ACCELERATOR_UID": os.getuid(), "MOBILE_ACCELERATOR_GID": os.getgid()}
     caller = {key: str(value) for key, value in user.items()} if os.getuid() else {}
-    environment = {**caller, **os.environ, "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
+    environment = {
+        **caller,
+        **os.environ,
+        **sdks.absolute(os.environ),
+        "MOBILE_ACCELERATOR_WORK": str(work.resolve()),
+    }
     return load(ROOT / "compose.yaml", environment)
 
 
