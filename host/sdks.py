@@ -1,4 +1,4 @@
-"""SDKs that the user supplies, for tools that drive one: given by --sdk or a variable, a folder or an archive.
+"""SDKs that the user supplies, for tools that drive one: given by --sdk or a variable, folder or archive.
 
 A tool finds its SDK by the variable MOBILE_ACCELERATOR_<TOOL>_SDK. The venv engine passes it on; the docker
 engine mounts the folder, read-only, as compose.yaml says. Nothing of an SDK is copied into an image or a
@@ -40,7 +40,7 @@ def variables() -> dict[str, str]:
 
 
 def absolute(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the SDKs' variables that are set, with absolute paths, as Compose wants the source of a mount."""
+    """Return the SDKs' variables that are set, with absolute paths: what Compose takes for a mount."""
     found = {variable: environment.get(variable) for variable in variables().values()}
     return {variable: str(Path(path).absolute()) for variable, path in found.items() if path}
 

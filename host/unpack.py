@@ -76,7 +76,7 @@ def unpack(archive: Path, wanted: Collection[str], folder: Path) -> dict[str, Pa
 
 
 def unpack_all(archive: Path, folder: Path) -> None:
-    """Write all of a .tar archive, compressed or not, into `folder`: a vendor's SDK, links and modes included.
+    """Write all of a .tar archive, compressed or not, into `folder`, with links and modes: a vendor's SDK.
 
     Raises:
         StageError: it is no such archive, is damaged, or has a member that leads out of the folder, by its

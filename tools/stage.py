@@ -54,7 +54,7 @@ RESULT = "result.json"
 
 Input = Annotated[Path, "input"]
 Output = Annotated[Path, "output"]
-Parser = Callable[[Path], Mapping[str, Any]]
+Parser = Callable[[Path], "Mapping[str, Any]"]
 
 
 class StageError(Exception):

@@ -27,12 +27,8 @@ def services(work: Path) -> Mapping[str, Service]:
 
     user = {"MOBILE_ACCELERATOR_UID": os.getuid(), "MOBILE_ACCELERATOR_GID": os.getgid()}
     caller = {key: str(value) for key, value in user.items()} if os.getuid() else {}
-    environment = {
-        **caller,
-        **os.environ,
-        **sdks.absolute(os.environ),
-        "MOBILE_ACCELERATOR_WORK": str(work.resolve()),
-    }
+    paths = {**sdks.absolute(os.environ), "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
+    environment = {**caller, **os.environ, **paths}
     return load(ROOT / "compose.yaml", environment)
 
 
