@@ -30,6 +30,7 @@ ENVIRONMENTS = {
         "MOBILE_ACCELERATOR_UID": "4",
         "MOBILE_ACCELERATOR_GID": "5",
         "MOBILE_ACCELERATOR_WORK": "/srv/bench/work",
+        "MOBILE_ACCELERATOR_NCS1_SDK": "/opt/movidius",
         "REQUESTS_CA_BUNDLE": "/srv/ca.pem",
         "PIP_CONFIG_FILE": "/srv/pip.conf",
     },
@@ -214,7 +215,10 @@ def _compose_config(environment: Mapping[str, str]) -> dict[str, Any]:
 def _service(name: str, data: dict[str, Any]) -> Service:
     """A service from Compose's own normal form; a key that Service does not have fails."""
     build = data.pop("build")
-    volumes = [f"{volume['source']}:{volume['target']}:rw" for volume in data.pop("volumes")]
+    volumes = [
+        f"{volume['source']}:{volume['target']}:{'ro' if volume.get('read_only') else 'rw'}"
+        for volume in data.pop("volumes")
+    ]
     lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
     plain = {key: value for key, value in data.items() if value is not None and key not in lists}
     return Service(

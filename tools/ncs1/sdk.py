@@ -67,13 +67,13 @@ class Sdk:
 
     @property
     def version(self) -> str:
-        """Return the version that a file or the folder's name says, else `unknown`."""
+        """Return the version that version.txt or a folder's name says, else `unknown`."""
         for folder in (self.home, *list(self.home.parents)[:2]):
             file = folder / "version.txt"
             said = file.read_text(errors="replace") if file.is_file() else folder.name
-            match = re.search(r"\d+\.\d+[.\d]*\d", said)
+            match = re.search(r"(?:ncsdk|openvino|^)\D*?(?:18_p_)?(\d+\.[.\d]*\d)", said, re.IGNORECASE)
             if match:
-                return match[0]
+                return match[1]
         return "unknown"
 
     def environment(self) -> dict[str, str]:
