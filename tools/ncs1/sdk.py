@@ -70,10 +70,10 @@ class Sdk:
         """Return the version that version.txt or a folder's name says, else `unknown`."""
         for folder in (self.home, *list(self.home.parents)[:2]):
             file = folder / "version.txt"
-            said = file.read_text(errors="replace") if file.is_file() else folder.name
-            match = re.search(r"(?:ncsdk|openvino|^)\D*?(?:18_p_)?(\d+\.[.\d]*\d)", said, re.IGNORECASE)
-            if match:
-                return match[1]
+            said = file.read_text(errors="replace") if file.is_file() else folder.name.lower()
+            match = re.search(r"\d+\.[.\d]*\d", said)
+            if match and (file.is_file() or "ncsdk" in said or "openvino" in said):
+                return match[0]
         return "unknown"
 
     def environment(self) -> dict[str, str]:
