@@ -89,5 +89,5 @@ def plan(blob: Input, plan: Input) -> Result:
 
 @tool.parser
 def parse_profile(file: Path) -> Dict[str, Any]:
-    """Read what mvNCProfile of the first generation's toolkit printed: times on the stick and the host, layers."""
+    """Read what mvNCProfile of the first generation printed: times on the stick and the host, layers."""
     return ncsdk.read(file)

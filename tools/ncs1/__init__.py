@@ -84,8 +84,8 @@ def benchmark(
 ) -> Result:
     """Convert with the SDK, check against the reference, measure the latency, and profile the layers.
 
-    `plan_2450`, what OpenVINO 2021.4 compiles for this chip, is not run: no SDK's firmware is known to take it.
-    It is asked for because what its making says of the network then stands in every record, with a stick or not.
+    `plan_2450`, what OpenVINO 2021.4 compiles for this chip, is not run: no SDK's firmware is known to take
+    it. It is asked for so that what its making says of the network stands in every record, SDK or not.
     """
     target = Target("ncs1", "Myriad 2", precision, 0, budget_s)
     with Stick(frozen, signature, shaves) as stick:

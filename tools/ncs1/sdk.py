@@ -280,4 +280,4 @@ def read_signature(frozen: Path, said: Mapping[str, Any]) -> Network:
         message = f"the network has {len(said['inputs'])} inputs, and NCSDK takes one"
         raise Unsupported(message, hint="The networks of the table with one input are those for pictures.")
     [(name, about)] = said["inputs"].items()
-    return Network(frozen, name, about["shape"], said["output"], said["output_shape"])
+    return Network(frozen.resolve(), name, about["shape"], said["output"], said["output_shape"])

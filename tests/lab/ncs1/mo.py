@@ -12,6 +12,7 @@ for name in names:
     parser.add_argument("--" + name, required=True)
 options = parser.parse_args()
 assert len(json.loads(options.input_shape)) == 4
+assert Path(options.input_model).is_file()
 assert options.data_type == "FP16"
 made = Path(options.output_dir, options.model_name)
 stick.write(str(made) + ".xml", options.input_model, options.input, options.output)

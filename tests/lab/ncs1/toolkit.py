@@ -41,6 +41,7 @@ def main():
     if compiles:
         parser.add_argument("-o", dest="made", required=True)
     options = parser.parse_args()
+    assert Path(options.network).is_file()
     assert options.network.endswith(".pb")
     if stick.fault() == "unsupported":
         print("\x1b[91m[Error 5] Toolkit Error: Stage Details Not Supported: Sin\x1b[0m", file=sys.stderr)
