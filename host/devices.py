@@ -13,7 +13,7 @@ from tools.usb import SIMULATED_HOST, Host
 class Device:
     """One device, or why there is none of its kind.
 
-    `usable` is True or False for a device, None where there is none. `where` says how it is attached, `state`
+    `usable` tells whether a program of this user can have it, now or after another; None where there is none. `where` says how it is attached, `state`
     is one of its kind's words.
     """
 
@@ -35,7 +35,7 @@ def sticks() -> Iterable[Device]:
             kind="stick",
             name=stick.name,
             state=stick.state,
-            usable=stick.state in ("ready", "in use") if stick.ids else None,
+            usable=stick.state in ("ready", "in use", "host only") if stick.ids else None,
             found=stick.found,
             mend=stick.mend,
             where=f"USB {stick.port}" if stick.port else "",

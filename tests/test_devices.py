@@ -131,10 +131,22 @@ def test_root_is_told_that_a_tool_in_a_container_is_not(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     virtual.plug("1-2", NCS2, mode=0o664)
     stick = one(virtual)
-    assert stick.state == "root only"
+    assert stick.state == "host only"
     assert "container" in stick.found
     assert "--install-udev" in stick.mend
     assert "--engine venv" in stick.mend
+
+
+def test_access_through_a_group_ends_at_the_container(
+    virtual: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = virtual.plug("1-2", NCS2, mode=0o660)  # what OpenVINO's own rule makes of it, in group users
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    monkeypatch.setattr(os, "geteuid", lambda: 4000)
+    monkeypatch.setattr(os, "getegid", lambda: 4000)
+    assert one(virtual).state == "host only"
+    monkeypatch.setattr(os, "getegid", lambda: node.stat().st_gid)
+    assert one(virtual).state == "ready"
 
 
 def test_a_container_without_the_bus_folder(virtual: VirtualHost) -> None:
@@ -241,8 +253,11 @@ def test_rules_are_written_after_asking_and_once(tmp_path: Path, monkeypatch: py
     asked: list[str] = []
     path = tmp_path / udev.FILE
     assert udev.install(lambda text: bool(asked.append(text)), tmp_path) == "nothing was written"
-    assert not path.exists()
-    assert str(path) in asked[0]
+    assert asked[0].endswith(f"Write {path}?")
+    path.write_text("# another's\n")
+    udev.install(lambda text: bool(asked.append(text)), tmp_path)
+    assert asked[1].endswith(f"{path} says otherwise. Replace it?")
+    assert path.read_text() == "# another's\n"
     assert "replug" in udev.install(lambda _: True, tmp_path)
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     for line, product in zip(lines, ("2150", "2485", "f63b"), strict=True):

@@ -12,7 +12,6 @@ f63d).
 from __future__ import annotations
 
 import dataclasses
-import os
 import platform
 
 from tools.usb import SUPER_SPEED_MBPS, Host, UsbDevice
@@ -45,7 +44,7 @@ class Stick:
         ready: a program may boot it.
         in use: a program has it, and there can be one only.
         no permission: its node may not be opened by this user.
-        root only: by root it may, but not by a tool in a container, which is not root.
+        host only: this user may open it, but not a tool in a container, who is never root and in no group.
         stale: it runs the firmware of a program that is gone.
         no node: the node is not there, as in a container that was not given the bus folder.
         none, no bus: there is no such device, or no way to see one.
@@ -123,9 +122,9 @@ def _state(device: UsbDevice, host: Host) -> tuple[str, str, str]:
         # its watchdog may not run yet when the program is killed (OpenVINO, pull request 554)
         mend = "replug it, unless its watchdog resets it within some seconds"
         return "stale", "it runs the firmware of a program that is gone", mend
-    if os.geteuid() == 0 and not device.may_be_opened_by_all:
-        found = f"{node} may be opened by root only, which a tool in a container is not"
-        return "root only", found, f"{INSTALL_RULES}, or use --engine venv"
+    if not device.may_be_opened_in_container:
+        found = f"{node} may be opened by you, but by no tool in a container, which has none of your groups"
+        return "host only", found, f"{INSTALL_RULES}, or use --engine venv"
     return ("ready", *RESTING.get(device.product_id, ("its id is not known here", "")))
 
 
