@@ -13,8 +13,8 @@ from tools.usb import SIMULATED_HOST, Host
 class Device:
     """One device, or why there is none of its kind.
 
-    `usable` tells whether a program of this user can have it, now or after another; None where there is none. `where` says how it is attached, `state`
-    is one of its kind's words.
+    `usable` tells whether a program of this user can have it, now or after another; None where there is none.
+    `where` says how it is attached, `state` is one of its kind's words.
     """
 
     kind: str
