@@ -62,6 +62,13 @@ def test_a_device_that_goes_while_it_is_looked_at_is_left_out(virtual: VirtualHo
     assert one(virtual).state == "none"
 
 
+def test_an_open_file_that_closes_hides_no_other(virtual: VirtualHost) -> None:
+    node = virtual.plug("2-2", BOOTED)
+    virtual.open(node, 4711, "python3")
+    (virtual.root / "proc/4711/fd/0").write_text("not a link, so reading it as one fails")
+    assert one(virtual).state == "in use"
+
+
 @pytest.mark.parametrize(
     ("attributes", "name"), [(NCS1, "Neural Compute Stick"), (NCS2, "Neural Compute Stick 2")]
 )

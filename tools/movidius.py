@@ -11,6 +11,7 @@ f63d).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import platform
 
@@ -38,13 +39,13 @@ INSTALL_RULES = "python runner.py doctor --install-udev (on the host), and replu
 
 @dataclasses.dataclass(frozen=True)
 class Stick:
-    """A Movidius device, or in the last four states none, and why.
+    """A Movidius device, or in the last two states none, and why.
 
     States:
         ready: a program may boot it.
         in use: a program has it, and there can be one only.
         no permission: its node may not be opened by this user.
-        host only: this user may open it, but not a tool in a container, who is never root and in no group.
+        host only: this user may open it, but not a tool in a container, which is never root and in no group.
         stale: it runs the firmware of a program that is gone.
         no node: the node is not there, as in a container that was not given the bus folder.
         none, no bus: there is no such device, or no way to see one.
@@ -66,11 +67,12 @@ def examine(host: Host) -> list[Stick]:
     devices = host.devices()
     ours = [device for device in devices if device.vendor_id == VENDOR]
     usb3 = any(device.speed_mbps >= SUPER_SPEED_MBPS for device in devices)
-    sticks = [_stick(device, host, usb3, len(ours)) for device in ours]
-    return [
-        dataclasses.replace(stick, simulated=host.simulated)
-        for stick in sticks or [_no_stick(host, len(devices))]
-    ]
+    sticks = []
+    for device in ours:
+        with contextlib.suppress(FileNotFoundError):  # it went, or comes back as another device
+            sticks.append(_stick(device, host, usb3, len(ours)))
+    found = sticks or [_no_stick(host, len(devices))]
+    return [dataclasses.replace(stick, simulated=host.simulated) for stick in found]
 
 
 def why_not_back(host: Host) -> str:
@@ -131,7 +133,7 @@ def _state(device: UsbDevice, host: Host) -> tuple[str, str, str]:
 def _remarks(device: UsbDevice, usb3: bool, count: int) -> list[tuple[str, str]]:
     """Return what else was found, and what to do about it."""
     remarks = []
-    if device.product_id in (BOOTED, FLASH_BOOTED) and device.speed_mbps < SUPER_SPEED_MBPS:
+    if device.product_id in (BOOTED, FLASH_BOOTED) and 0 < device.speed_mbps < SUPER_SPEED_MBPS:
         found = f"at {device.speed_mbps:g} Mb/s: a USB 2 port, hub or cable"
         remarks.append((found, f"it can do {SUPER_SPEED_MBPS} Mb/s on USB 3"))
     elif not usb3:  # the ROM itself is at 480 Mb/s on every port (OpenVINO, issue 2933), so only this is sure

@@ -143,5 +143,6 @@ def _text(path: Path) -> str:
 def _open_files(process: Path) -> Iterator[str]:
     """Yield the files of /proc/PID/fd; none of a process that ended, or that we may not look into."""
     with contextlib.suppress(OSError), os.scandir(process / "fd") as entries:
-        for entry in entries:  # not Path: a busy machine has tens of thousands
-            yield os.readlink(entry.path)
+        for entry in entries:  # no Path objects: a busy machine has tens of thousands
+            with contextlib.suppress(OSError):  # it was closed just now
+                yield os.readlink(entry.path)
