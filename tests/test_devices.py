@@ -255,6 +255,15 @@ def test_devices_and_doctor_say_what_is_simulated(virtual: VirtualHost, tmp_path
     assert doctor.returncode == 1
 
 
+def test_the_tool_itself_lists_them_without_its_toolchain(virtual: VirtualHost) -> None:
+    virtual.plug("1-2", NCS2)
+    argv = [sys.executable, "-m", "tools.ncs", "devices"]
+    environment = {**os.environ, SIMULATED_HOST: str(virtual.root)}
+    done = subprocess.run(argv, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    (stick,) = json.loads(done.stdout)["metadata"]["sticks"]
+    assert (stick["state"], stick["ids"], stick["simulated"]) == ("ready", "03e7:2485", True)
+
+
 def test_rules_are_written_after_asking_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # where there is no udevadm
     asked: list[str] = []
