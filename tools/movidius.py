@@ -112,7 +112,8 @@ def _state(device: UsbDevice, host: Host) -> tuple[str, str, str]:
     """Return state, what was found, and what to do."""
     node = device.node
     if not node.exists():
-        return "no node", f"{node} is not there", "give the container the bus folder, as compose.yaml does"
+        mend = "MOBILE_ACCELERATOR_USB=/dev/bus/usb docker compose run ... gives a container the bus"
+        return "no node", f"{node} is not there", mend
     holders = host.holders(device)
     if holders:
         return "in use", f"by {', '.join(holders)}", "wait until it ends: one program at a time can have it"
