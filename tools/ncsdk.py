@@ -29,7 +29,7 @@ DEFECT = (
 )
 FILES = "Check the file names on its command line."
 CAFFE = "It was called for a Caffe network; this project gives it TensorFlow graphs."
-STICK = "Replug the stick, directly and not through a hub; only one process can use it at a time."
+STICK = "Replug the stick, directly and not through a hub; one program at a time can have it."
 
 # Code -> what to do, for the codes of docs/compiler_error.html in movidius/ncsdk.
 HINTS: Mapping[int, str] = {

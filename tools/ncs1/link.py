@@ -23,10 +23,7 @@ WORKER = Path(__file__).with_name("worker.py")
 GONE = re.compile(
     r"NC_ERROR|X_LINK_|DEVICE_NOT_FOUND|no Neural Compute Stick|Status\.(ERROR|TIMEOUT|GONE|MYRIAD_ERROR)"
 )
-GONE_HINT = (
-    "Plug it in, directly and not through a hub, and see that lsusb shows 03e7:2150; one process can use it "
-    "at a time. docs/first-generation.md has the udev rule."
-)
+GONE_HINT = "python runner.py devices says what is plugged in, its state, and what to do."
 
 
 class Worker:
