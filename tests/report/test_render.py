@@ -86,7 +86,7 @@ def test_page_says_what_the_run_found(render: Render, tmp_path: Path) -> None:
         "Intel(R) Core(TM) i7-8665U",
     ):
         assert words in page.text.replace("\N{NO-BREAK SPACE}", " "), words
-    assert page.tags["svg"] == 2 * 9  # two plots for each record that was measured
+    assert page.tags["svg"] == 2 * 9 + 1  # two plots for each record that was measured, and one sweep
     for link in (
         "results.json",
         "logs/squeezenet.tflite.benchmark.log",
