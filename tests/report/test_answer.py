@@ -195,3 +195,23 @@ def test_links_stay_relative() -> None:
     assert text.href("../../store/a b/x.i64") == "../../store/a%20b/x.i64"
     assert text.href("javascript:alert(1)") == "javascript%3Aalert%281%29"
     assert text.href("//evil.example/x") == "evil.example/x"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"breakdown_ms": {"device": "18.1"}},
+        {"breakdown_ms": {"device": None}},
+        {"metadata": {"made_by": {"ncs.convert": {"compiled": {"stages": 324}}}}},
+        {"metadata": {"made_by": {"ncs.convert": {"compiled": {"chip": "ma2480", "blob_bytes": "12 MB"}}}}},
+    ],
+)
+def test_facts_of_the_wrong_kind_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="record 1"):
+        run_of(tmp_path, measured(tmp_path, latencies_ns(8, 300)) | change)
+
+
+def test_an_emulated_check_is_no_failure(tmp_path: Path) -> None:
+    found = answer(run_of(tmp_path, record(status="no_sdk"), samples.emulated("squeezenet")), "squeezenet")
+    assert [record.backend for record in found.emulated] == ["ncs"]
+    assert found.others == {"no_sdk": 1}
