@@ -201,16 +201,7 @@ def stick(folder: Path, model: str = "squeezenet", status: str = "ok", **fields:
     compiled = {"ncs.convert": {"compiled": COMPILED}, "ncs.convert-2450": {"compiled": FOR_MYRIAD_2}}
     names = {"model": model, "backend": "ncs", "device": "MYRIAD", "precision": "fp16"}
     plan = f"{model}.plan.json"
-    steps = [
-        {
-            "index": number,
-            "name": f"conv{number // 4}@tile={number % 4}",
-            "type": kind,
-            "layer": f"conv{number // 4}",
-        }
-        for number, kind in enumerate(kind for kind, n in COMPILED["stage_types"].items() for _ in range(n))
-    ]
-    (folder / plan).write_text(json.dumps({"chip": "ma2480", "stages": steps}))
+    (folder / plan).write_text(json.dumps({"stages": steps()}))
     common = {**names, "artifacts": {"plan": plan}, **fields}
     if status != "ok":
         return record(status=status, metadata={"made_by": compiled}, **common)
@@ -228,6 +219,22 @@ def stick(folder: Path, model: str = "squeezenet", status: str = "ok", **fields:
     profile.write(folder / made["files"]["profile"], layers, "Example: the plug-in's counters, per stage.")
     (folder / made["files"]["sweep"]).write_text(json.dumps(sweep()))
     return made
+
+
+def steps() -> list[dict[str, Any]]:
+    """Return a plan's stages: as many of each type as COMPILED says, four to a layer."""
+    types = [kind for kind, number_of in COMPILED["stage_types"].items() for _ in range(number_of)]
+    return [
+        {
+            "name": f"MobilenetV2/expanded_conv_{number // 4}/project/Conv2D@tile={number % 4 + 1}/4",
+            "type": kind,
+            "hw": "CONV" if kind == "MyriadXHwOp" else None,
+            "shaves": 0 if kind == "MyriadXHwOp" else 7,
+            "layer": f"MobilenetV2/expanded_conv_{number // 4}/project/Conv2D",
+            "layer_type": "Convolution",
+        }
+        for number, kind in enumerate(types)
+    ]
 
 
 def sweep() -> dict[str, Any]:

@@ -186,6 +186,8 @@ def test_significant_digits(value: float | None, shown: str) -> None:
 
 
 def test_all_agree_only_where_all_do() -> None:
+    sizes = [text.size(number_of).replace(text.NBSP, " ") for number_of in (2_002, 150_528, 11_589_376)]
+    assert sizes == ["2,002 B", "151 kB", "11.6 MB"]
     assert text.share(1.0).startswith("100")
     assert text.share(0.9999).startswith("99.9")
     assert text.cosine(0.9999994) == "0.9999994"

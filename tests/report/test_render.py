@@ -130,7 +130,11 @@ def test_features_have_no_classes_to_speak_of(render: Render, tmp_path: Path) ->
 
 
 def test_page_says_what_a_stick_did(render: Render, tmp_path: Path) -> None:
-    page = Page(render(samples.write(tmp_path, [samples.stick(tmp_path)])))
+    html = render(samples.write(tmp_path, [samples.stick(tmp_path)]))
+    assert sum(map(float, re.findall(r"flex-grow: ([\d.]+)", html))) == pytest.approx(
+        100, abs=0.1
+    )  # a full bar
+    page = Page(html)
     text = page.text.replace("\N{NO-BREAK SPACE}", " ")
     for words in (
         "device 18.1 ms transport 4.27 ms host 0.930 ms",

@@ -49,7 +49,6 @@ class Point:
     status: str
     p50_ms: Optional[float] = None
     ci95_rel: Optional[float] = None
-    n: Optional[int] = None
     reason: str = ""
 
 
@@ -138,7 +137,7 @@ def _point(row: Mapping[str, Any], parameter: str) -> Point:
         message = "no inference takes no time"
         raise ValueError(message)
     interval = None if row["ci95_rel"] is None else _number(row["ci95_rel"])
-    return Point(at, status, p50_ms, interval, int(row["n"]))
+    return Point(at, status, p50_ms, interval)
 
 
 def _plan(data: Any) -> Plan:

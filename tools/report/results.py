@@ -258,7 +258,7 @@ def _record(data: Mapping[str, Any], folder: Path) -> Record:
 
 def _compiled(made_by: Mapping[str, Any]) -> Iterator[Compiled]:
     """Yield what the stages that a record builds upon compiled."""
-    known = {field.name for field in dataclasses.fields(Compiled)}
+    known = {field.name for field in dataclasses.fields(Compiled)} - {"made_by", "other"}
     for stage, said in made_by.items():
         if not said.get("compiled"):
             continue
@@ -268,6 +268,8 @@ def _compiled(made_by: Mapping[str, Any]) -> Iterator[Compiled]:
             facts[key] = _number(facts.get(key))
         for key in ("stage_types", "memory_bytes"):
             facts[key] = _counts(facts.get(key, {}))
+        if "unsupported_layers" in facts:
+            facts["unsupported_layers"] = [str(layer) for layer in facts["unsupported_layers"]]
         yield Compiled(made_by=stage, **facts, other=dict(sorted(other.items())))
 
 
