@@ -112,8 +112,9 @@ def _beside(record: Mapping[str, Any]) -> Iterable[str]:
         return
     for stage in record["metadata"]["made_by"].values():
         if found := stage.get("compiled"):
+            done = "" if found.get("unsupported_layers") else "compiled "
             facts = ", ".join(_compiled(found))
-            yield f"{record['backend']} compiled for {found['chip']}" + (f": {facts}" if facts else "")
+            yield f"{record['backend']} {done}for {found['chip']}" + (f": {facts}" if facts else "")
 
 
 def _compiled(found: Mapping[str, Any]) -> Iterable[str]:
@@ -123,7 +124,7 @@ def _compiled(found: Mapping[str, Any]) -> Iterable[str]:
     if (size := found.get("blob_bytes")) is not None:
         yield f"{_number(size / 1e6)} MB blob"
     if layers := found.get("unsupported_layers"):
-        yield f"unsupported: {', '.join(layers)}"
+        yield "unsupported: " + ", ".join(f"{layer['node']} ({layer['operator']})" for layer in layers)
 
 
 def backend(record: Mapping[str, Any]) -> str:

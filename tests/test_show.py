@@ -22,14 +22,15 @@ def test_what_was_compiled_without_a_device_is_said_once(
 ) -> None:
     gone = samples.stick(tmp_path, status="no_device")
     text = shown([gone, {**gone, "status": "emulated"}], tmp_path, capsys)
-    assert text.count("ncs compiled for ma2480: 324 stages, 7 shaves, 11.6 MB blob\n") == 1
-    assert text.count("ncs compiled for ma2450: 171 stages, 12 shaves, 11.6 MB blob\n") == 1
+    assert text.count("ncs compiled for 2480: 324 stages, 7 shaves, 11.6 MB blob\n") == 1
+    assert text.count("ncs compiled for 2450: 171 stages, 12 shaves, 11.6 MB blob\n") == 1
 
 
 def test_unsupported_layers_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gone = samples.stick(tmp_path, status="no_device")
-    gone["metadata"]["made_by"] = {"trt": {"compiled": {"chip": "orin", "unsupported_layers": ["a", "b"]}}}
-    assert "ncs compiled for orin: unsupported: a, b\n" in shown([gone], tmp_path, capsys)
+    missing = [{"node": "out", "operator": "Sin"}, {"node": "sum", "operator": "CumSum"}]
+    gone["metadata"]["made_by"] = {"trt": {"compiled": {"chip": "orin", "unsupported_layers": missing}}}
+    assert "ncs for orin: unsupported: out (Sin), sum (CumSum)\n" in shown([gone], tmp_path, capsys)
 
 
 def test_where_the_time_of_a_measured_inference_went(

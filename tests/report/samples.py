@@ -175,19 +175,29 @@ def full_run(folder: Path) -> Path:
 
 
 COMPILED = {
-    "chip": "ma2480",
+    "chip": "2480",
     "shaves": 7,
     "cmx_slices": 9,
     "stages": 324,
     "hw_stages": 269,
     "stage_types": {"MyriadXHwOp": 269, "Pad": 33, "Copy": 12, "Sum": 10},
-    "memory_bytes": {"bss": 3_010_560, "cmx": 524_288, "blob": 11_589_376, "input": 150_528, "output": 2_002},
+    "memory_bytes": {
+        "bss": 3_010_560,
+        "cmx": 524_288,
+        "constants": 7_014_400,
+        "input": 150_528,
+        "output": 2_002,
+    },
     "blob_bytes": 11_589_376,
+    "streams": 1,
+    "input_type": "FP16",
+    "nodes": 105,
+    "fused_nodes": {"Clip": 35, "Add": 2},
     "unsupported_layers": [],
 }
 FOR_MYRIAD_2 = {
     **COMPILED,
-    "chip": "ma2450",
+    "chip": "2450",
     "shaves": 12,
     "stages": 171,
     "hw_stages": 0,

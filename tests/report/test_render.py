@@ -141,7 +141,8 @@ def test_page_says_what_a_stick_did(render: Render, tmp_path: Path) -> None:
         "ncs.convert 324, 269 in hardware",
         "MyriadXHwOp 269, Pad 33, Copy 12, Sum 10",
         "7 SHAVEs, 9 CMX slices",
-        "bss 3.01 MB, cmx 524 kB, blob 11.6 MB, input 151 kB, output 2,002 B",
+        "fused nodes: Clip: 35, Add: 2",
+        "bss 3.01 MB, cmx 524 kB, constants 7.01 MB, input 151 kB, output 2,002 B",
         "ncs.convert-2450 171, 0 in hardware",
         "Plan: 324 stages, squeezenet.plan.json",
         "64 layers, 13.7 ms in all. Example: the plug-in's counters, per stage.",
@@ -173,10 +174,16 @@ def test_page_says_without_a_device_what_was_compiled_and_checked(render: Render
 
 
 def test_a_compiler_that_says_little(render: Render, tmp_path: Path) -> None:
-    compiled = {"chip": "orin", "workspace_mb": 16, "shaves": None, "unsupported_layers": ["prob (SoftMax)"]}
+    compiled = {
+        "chip": "orin",
+        "workspace_mb": 16,
+        "shaves": None,
+        "unsupported_layers": [{"node": "out", "operator": "Sin"}],
+    }
     gone = record(status="no_device", metadata={"made_by": {"trt.build": {"compiled": compiled}, "onnx": {}}})
     text = Page(render(samples.write(tmp_path, [gone]))).text
-    assert re.search(r"orin\s?trt\.build\W*workspace \(MB\): 16\W*prob \(SoftMax\)", text)
+    assert re.search(r"orin\s?trt\.build\W*workspace \(MB\): 16\W*out \(Sin\)", text)
+    assert "all the same" not in text
     assert "None" not in text
 
 

@@ -164,11 +164,10 @@ def _once(found: Iterable[Compiled]) -> list[Compiled]:
     return kept
 
 
-def _uses(compiled: Compiled) -> list[str]:
-    """Return what a compiled network takes of its chip, and what else the compiler said of it."""
+def _uses(compiled: Compiled) -> str:
+    """Say what a compiled network takes of its chip."""
     named = (("SHAVE", compiled.shaves), ("CMX slice", compiled.cmx_slices))
-    known = [text.count(number_of, noun) for noun, number_of in named if number_of is not None]
-    return known + [f"{text.label(key)}: {text.fact(value)}" for key, value in compiled.other.items()]
+    return ", ".join(text.count(number_of, noun) for noun, number_of in named if number_of is not None)
 
 
 def _gap_key(record: Record) -> tuple[Any, ...]:

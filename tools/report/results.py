@@ -57,7 +57,7 @@ class Compiled:
     """What a stage compiled the network to, for one chip; a field is None where the compiler does not say it.
 
     `stages` is how many steps the chip executes, `hw_stages` how many of them its fixed-function units do;
-    `other` is what the schema has no field for.
+    `other` is what the page has no column for.
     """
 
     made_by: str
@@ -263,14 +263,16 @@ def _compiled(made_by: Mapping[str, Any]) -> Iterator[Compiled]:
         if not said.get("compiled"):
             continue
         facts = {key: value for key, value in said["compiled"].items() if value is not None}
-        other = {key: facts.pop(key) for key in set(facts) - known}
+        other = {key: facts.pop(key) for key in list(facts) if key not in known}
         for key in ("stages", "hw_stages", "shaves", "cmx_slices", "blob_bytes"):
             facts[key] = _number(facts.get(key))
         for key in ("stage_types", "memory_bytes"):
             facts[key] = _counts(facts.get(key, {}))
         if "unsupported_layers" in facts:
-            facts["unsupported_layers"] = [str(layer) for layer in facts["unsupported_layers"]]
-        yield Compiled(made_by=stage, **facts, other=dict(sorted(other.items())))
+            facts["unsupported_layers"] = [
+                f"{layer['node']} ({layer['operator']})" for layer in facts["unsupported_layers"]
+            ]
+        yield Compiled(made_by=stage, **facts, other=other)
 
 
 def _counts(data: Mapping[str, Any]) -> dict[str, Any]:
