@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Optional
 
 from tools import ncsdk
 from tools.ncs1.link import Worker
+from tools.profile import Layer
 from tools.stage import DeviceNotFound, SdkMissing, StageError, Unsupported
 
 DOCS = "docs/first-generation.md says where to get one."
@@ -56,6 +57,7 @@ class Sdk:
 
     kind: ClassVar[str]  # the worker's word for it
     runtime: ClassVar[str]  # the record's
+    counters: ClassVar[str]  # whose the layers' times are
     evidence: ClassVar[Sequence[str]]  # what of it runs on the stick, or talks to it
 
     def describe(self) -> dict[str, Any]:
@@ -110,8 +112,8 @@ class Sdk:
         """
         raise NotImplementedError
 
-    def profile(self, worker: Worker, network: Network, shaves: int) -> dict[str, Any]:
-        """Return the layers' times of the network that the worker runs: `status`, `total_ms`, `layers`."""
+    def profile(self, worker: Worker, network: Network, shaves: int) -> tuple[list[Layer], dict[str, Any]]:
+        """Return the layers of the network that the worker runs, and what else the SDK says of their run."""
         raise NotImplementedError
 
     def call(self, argv: Sequence[str], made: Sequence[Path]) -> str:
@@ -149,6 +151,7 @@ class Ncsdk(Sdk):
 
     kind = "ncsdk"
     runtime = "ncsdk"
+    counters = "mvNCProfile's times on the stick, of a run of its own; a fused activation has no row."
     evidence = ("fw/*.mvcmd", "api/c/libmvnc.so.0")
 
     def link(self, libraries: Path) -> None:
@@ -168,10 +171,23 @@ class Ncsdk(Sdk):
         self.call([*self._command("Compile", network, shaves), "-o", str(graph)], [graph])
         return [str(graph)], tuple(network.input_shape)
 
-    def profile(self, worker: Worker, network: Network, shaves: int) -> dict[str, Any]:
+    def profile(self, worker: Worker, network: Network, shaves: int) -> tuple[list[Layer], dict[str, Any]]:
         """Return what mvNCProfile says, as tools/ncsdk.py reads it."""
         worker.close()  # mvNCProfile opens the stick itself
-        return ncsdk.parse(self.call(self._command("Profile", network, shaves), []))
+        found = ncsdk.parse(self.call(self._command("Profile", network, shaves), []))
+        if found["status"] != "ok":
+            raise StageError(found["reason"], hint=found["hint"])
+        layers = [
+            Layer(
+                row["name"],
+                "",
+                f"{row['mflops']:g} MFLOPs, {row['bandwidth_mb_per_s']:g} MB/s",
+                row["time_ms"],
+            )
+            for row in found["layers"]
+        ]
+        said = ("host_ms", "first_host_ms", "overhead_ms", "warnings")
+        return layers, {"mvncprofile": {key: found[key] for key in said}}
 
     def _command(self, what: str, network: Network, shaves: int) -> list[str]:
         program = str(self.home / "tk" / f"mvNC{what}.py")
@@ -186,6 +202,7 @@ class Openvino(Sdk):
 
     kind = "openvino"
     runtime = "openvino-2020.3"
+    counters = "The MYRIAD plug-in's times on the stick, of a run with its counters on."
     evidence = (FIRMWARE, f"{ENGINE}/lib/intel64/libmyriadPlugin.so")
 
     def libraries(self) -> list[Path]:
@@ -219,10 +236,9 @@ class Openvino(Sdk):
             shape = (shape[0], shape[3], shape[1], shape[2])
         return [str(path) for path in made], shape
 
-    def profile(self, worker: Worker, network: Network, shaves: int) -> dict[str, Any]:
+    def profile(self, worker: Worker, network: Network, shaves: int) -> tuple[list[Layer], dict[str, Any]]:
         """Return the plug-in's performance counters."""
-        layers = json.loads(worker.ask(b"p"))
-        return {"status": "ok", "total_ms": sum(layer["time_ms"] for layer in layers), "layers": layers}
+        return [Layer(**layer) for layer in json.loads(worker.ask(b"p"))], {}
 
 
 def find(folder: Optional[Path], scratch: Path) -> Sdk:

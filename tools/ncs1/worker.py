@@ -134,8 +134,13 @@ class InferenceEngine:
         counts = self.request.get_perf_counts()
         done = [item for item in counts.items() if item[1]["status"] == "EXECUTED"]
         done.sort(key=lambda item: int(item[1]["execution_index"]))
-        layers = [{"name": name, "time_ms": int(said["real_time"]) / 1000.0} for name, said in done]
-        return json.dumps(layers).encode()
+        return json.dumps([_layer(name, said) for name, said in done]).encode()
+
+
+def _layer(name, said):
+    """Return a layer as tools/profile.py has it."""
+    time_ms = int(said["real_time"]) / 1000.0  # the counter is in microseconds
+    return {"name": name, "type": said["layer_type"], "executed_as": said["exec_type"], "time_ms": time_ms}
 
 
 def mvnc(graph):
