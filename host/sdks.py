@@ -61,13 +61,13 @@ def _folder(path: Path, work: Path) -> Path:
         return path.resolve()
     try:
         folder = work / "sdks" / sha256(path)[:16]
+        if not folder.is_dir():
+            part = folder.with_name(folder.name + ".part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            unpack_all(path, part)
+            part.rename(folder)
+        return folder
     except OSError as error:
-        message = f"the SDK {path} cannot be read: {error.strerror}"
+        message = f"the SDK {path} cannot be read or unpacked: {error.strerror}"
         raise InvalidRequest(message, hint="Give a folder, or an archive (.tar.gz, .tgz).") from None
-    if not folder.is_dir():
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        unpack_all(path, part)
-        part.rename(folder)
-    return folder

@@ -198,7 +198,7 @@ def test_the_sdks_python_may_be_the_oldest() -> None:
         ("ncs1=", "does not say which"),
         ("ncs2=/x", "no tool 'ncs2' that takes an SDK"),
         ("onnx=/x", "no tool 'onnx' that takes an SDK"),
-        ("ncs1=/there/is/none", "cannot be read: No such file"),
+        ("ncs1=/there/is/none", "cannot be read or unpacked: No such file"),
     ],
 )
 def test_an_sdk_that_is_given_wrong(tmp_path: Path, text: str, complaint: str) -> None:

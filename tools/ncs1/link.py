@@ -106,7 +106,7 @@ def _failure(said: str) -> StageError:
 class StickSession:
     """A network on the stick, as tools/benchmark.py uses it.
 
-    An inference is one message to the worker and one back, which is part of what is measured: 0.02 ms
+    An inference is one message to the worker and one back, which is part of what is measured: 0.014 ms
     (tests/bench/ncs1_link.py). The least that was published of this stick is 3 ms.
     """
 
