@@ -5,11 +5,14 @@ All here works without a stick.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from typing import Optional
+from pathlib import Path
+from typing import Any, Dict, Optional
 
-from tools import myriad_blob
+from tools import movidius, myriad_blob, ncsdk
 from tools.stage import Input, Output, Result, Tool, write_json
+from tools.usb import Host
 
 tool = Tool("ncs", packages=("openvino", "libusb-package", "numpy"), python="3.9")
 
@@ -83,3 +86,17 @@ def plan(blob: Input, plan: Input) -> Result:
     found = stage_plan.read(plan, about)
     print(stage_plan.table(found), file=sys.stderr)
     return Result(metadata={**stage_plan.summary(found), "memory_bytes": found["memory_bytes"]})
+
+
+@tool.command(cached=False)
+def devices() -> Result:
+    """List the sticks on USB and their states, without the plug-in, which takes 5 s where there is none."""
+    return Result(
+        metadata={"sticks": [dataclasses.asdict(stick) for stick in movidius.examine(Host.current())]}
+    )
+
+
+@tool.parser
+def parse_profile(file: Path) -> Dict[str, Any]:
+    """Read what mvNCProfile of the first generation printed: times on the stick and the host, layers."""
+    return ncsdk.read(file)
