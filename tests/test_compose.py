@@ -26,6 +26,7 @@ ENVIRONMENTS = {
     "everything set": {
         "MOBILE_ACCELERATOR_BASE": "debian:trixie-slim",
         "MOBILE_ACCELERATOR_BASE37": "mine:python3.7",
+        "MOBILE_ACCELERATOR_BASE39": "mine:python3.9",
         "MOBILE_ACCELERATOR_VERSION": "9.9",
         "MOBILE_ACCELERATOR_UID": "4",
         "MOBILE_ACCELERATOR_GID": "5",
