@@ -198,7 +198,7 @@ def label(
     """
     from tools.ncs import on_stick
 
-    return on_stick.label(blob, images, labels, top, device)
+    return on_stick.label(on_stick.loader(blob, device), images, labels, top)
 
 
 @tool.command(cached=False)

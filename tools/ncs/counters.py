@@ -34,7 +34,7 @@ RECEIVE = "<Receive-Tensor>"  # the chip's time to take the input in; no stage o
 LEAST, MOST, ENOUGH_S = 3, 20, 2.0  # inferences that are counted, and for how long
 ABOUT = (
     "Mean of {n} inferences by the counters of the stick's firmware, read in a load of their own after the "
-    "timed runs. USB and the host are not in them; the sum of the stages need not be an inference's time."
+    "timed runs. What USB and the host take is not in them."
 )
 
 
@@ -83,7 +83,10 @@ def open_counted(
 
 
 def take(session: StickSession) -> list[Inference]:
-    """Run inferences on an input that is set, one after the other, and return what each took."""
+    """Run inferences on an input that is set, one after the other; return the middle half by their time.
+
+    So one that the host interrupted has no part in the means.
+    """
     request = session.network.requests[0]
     session.infer()  # the first one allocates
     found: list[Inference] = []
@@ -101,15 +104,17 @@ def take(session: StickSession) -> list[Inference]:
         ]
         executed.sort(key=lambda stage: stage["execution_index"])
         found.append(Inference(call_ms, request.latency, receive_ms, executed))
-    return found
+    found.sort(key=lambda inference: inference.call_ms)
+    quarter = len(found) // 4
+    return found[quarter : len(found) - quarter]
 
 
 def breakdown(inferences: Sequence[Inference]) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the parts of an inference as metrics, and what else is to be known of them.
 
-    Of the mean call: `device` are the stages on the chip; `transport` what else the plug-in's own clock
-    (`InferRequest.latency`) has, so USB both ways, its queues, and the copies on the host; `host` what the
-    call takes outside of that. Where the stages sum up to more than the call there is none.
+    Of the mean of the calls, `device` are the stages on the chip; `transport` is what else the plug-in's own
+    clock (`InferRequest.latency`) has: USB both ways, its queues, and the copies on the host; `host` is what
+    the call takes outside of that. Where the stages sum up to more than the call there is none.
     """
     call, plugin, device, receive = (
         sum(values) / len(inferences)
@@ -131,11 +136,10 @@ def layers(inferences: Sequence[Inference], plan: Mapping[str, Any]) -> tuple[li
     """
     steps = [list(stages) for _, stages in itertools.groupby(plan["stages"], key=lambda stage: stage["step"])]
     first = inferences[0].stages
-    if [entry["exec_type"].split(" ")[0] for entry in first] != [stages[0]["type"] for stages in steps]:
+    warnings = []
+    if len(first) != len(steps) or not all(map(_fits, first, steps)):
         warnings = [f"{len(first)} counters do not fit the plan's {len(steps)} steps: no node is named."]
         steps = [[] for _ in first]
-    else:
-        warnings = []
     found = [
         Layer(
             name=entry["name"],
@@ -147,6 +151,11 @@ def layers(inferences: Sequence[Inference], plan: Mapping[str, Any]) -> tuple[li
         for index, (entry, stages) in enumerate(zip(first, steps))
     ]
     return found, warnings
+
+
+def _fits(entry: Mapping[str, Any], stages: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a counter is of one of the stages; `A + injected[B]` are two that run at the same time."""
+    return entry["exec_type"].partition(" ")[0] in {stage["type"] for stage in stages}
 
 
 def _nodes(stages: Iterable[Mapping[str, Any]]) -> Iterable[str]:

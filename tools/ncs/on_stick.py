@@ -156,10 +156,10 @@ def over_shaves(subject: Subject, shaves: str, sweep_json: Path) -> Result:
     return Result(metadata=found)
 
 
-def label(blob: Path, images: Path, labels: Optional[Path], top: int, device: str) -> Result:
+def label(load: Callable[[], StickSession], images: Path, labels: Optional[Path], top: int) -> Result:
     """Return the `top` classes of each image, the highest first."""
     inputs = arrays.read_inputs(images)
-    outputs = benchmark.infer_all(loader(blob, device)(), inputs, "image")
+    outputs = benchmark.infer_all(load(), inputs, "image")
     outputs = outputs.reshape(len(outputs), -1)
     names = labels.read_text(encoding="utf-8").splitlines() if labels else None
     if names and len(names) != outputs.shape[1]:

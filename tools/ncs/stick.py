@@ -75,7 +75,7 @@ def answering(host: Host) -> Iterator[None]:
         failure = translate(str(error), "in the middle of the measurement")
         if isinstance(failure, DeviceNotFound):
             now = movidius.examine(host)[0]
-            message = f"{failure} (on USB now: {now.name} {now.state})".replace("- none", "none")
+            message = f"{failure}; on USB now: {now.state}, {now.found}"
             failure = DeviceNotFound(message, hint=failure.hint)
         raise failure from error
 
