@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import re
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -74,7 +75,13 @@ KNOWN = (
         r"the streams take \1 SHAVE processors together, and the chip has \2",
         "Give fewer shaves, or streams=1.",
     ),
-    # the stick
+    # the environment and the stick
+    (
+        r"libpython\S+: cannot open shared object",
+        StageError,
+        "this Python has no shared library, which OpenVINO 2021.4 is linked to",
+        "Install libpython3.9, take a Python built with --enable-shared, or --engine docker.",
+    ),
     (
         r"libusb-1\.0\.so\.0: cannot open shared object",
         StageError,
@@ -149,13 +156,21 @@ def core() -> Any:
 
     The plug-in asks the loader for libusb-1.0.so.0. A library of that name which is already in the process is
     taken, so none has to be installed, and none that is installed is used: Debian's waits for events of udev,
-    which do not reach a container.
+    which do not reach a container. The same brings in the library of a Python that is not Debian's.
+
+    Raises:
+        StageError: this Python has no shared library.
     """
     import libusb_package
 
-    ctypes.CDLL(str(libusb_package.get_library_path()), mode=ctypes.RTLD_GLOBAL)
-    from openvino.inference_engine import IECore
-
+    python = Path(sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("INSTSONAME"))
+    for library in (libusb_package.get_library_path(), python):
+        if library.exists() and library.suffix != ".a":
+            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    try:
+        from openvino.inference_engine import IECore
+    except ImportError as error:
+        raise translate(str(error), "OpenVINO 2021.4 cannot be loaded") from error
     return IECore()
 
 
