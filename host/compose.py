@@ -42,10 +42,9 @@ class Bind:
 class Service:
     """How a tool runs. Fields are named as in the Compose format.
 
-    Host paths in `volumes` (`host:container:mode`) are absolute; `binds` are its volumes in the long form. A
-    service with `profiles` is built, pulled
-    and pushed only by its name, as Compose starts it only by its name. What the file does not say is None,
-    False or empty.
+    Host paths in `volumes` (`host:container:mode`) are absolute; `binds` are the volumes in the long form. A
+    service with `profiles` is built, pulled and pushed only by its name, as Compose starts it only by its
+    name. What the file does not say is None, False or empty.
     """
 
     name: str

@@ -8,16 +8,15 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:  # these take 0.1 s to import, which `doctor` and `devices` do without
-    from host.engines import Engine
-    from host.pipeline import Outcome
-    from host.plan import Stage
+from host.engines import Engine
+from host.pipeline import Outcome
+from host.plan import Stage
 
 PIPE_WIDTH = (
     200  # characters; a table in a pipe is not to be folded to the 80 of a terminal that is not there

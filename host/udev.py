@@ -50,7 +50,8 @@ def install(confirm: Callable[[str], bool], folder: Path = FOLDER) -> str:
         command = ["sudo", sys.executable, str(ROOT / "runner.py"), "doctor", "--install-udev"]
         message = f"only root may write {path}; nothing was written"
         raise StageError(message, hint=shlex.join(command))
-    if not confirm(f"{rules()}\nWrite this to {path}?"):
+    question = f"{path} says otherwise. Replace it?" if path.exists() else f"Write {path}?"
+    if not confirm(f"{rules()}\n{question}"):
         return "nothing was written"
     part = path.with_suffix(".part")
     part.write_text(rules())

@@ -31,6 +31,7 @@ ENVIRONMENTS = {
         "MOBILE_ACCELERATOR_UID": "4",
         "MOBILE_ACCELERATOR_GID": "5",
         "MOBILE_ACCELERATOR_WORK": "/srv/bench/work",
+        "MOBILE_ACCELERATOR_USB": "/dev/bus/usb",
         "REQUESTS_CA_BUNDLE": "/srv/ca.pem",
         "PIP_CONFIG_FILE": "/srv/pip.conf",
     },

@@ -11,8 +11,8 @@ f63d).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import os
 import platform
 
 from tools.usb import SUPER_SPEED_MBPS, Host, UsbDevice
@@ -39,13 +39,13 @@ INSTALL_RULES = "python runner.py doctor --install-udev (on the host), and replu
 
 @dataclasses.dataclass(frozen=True)
 class Stick:
-    """A Movidius device, or in the last four states none, and why.
+    """A Movidius device, or in the last two states none, and why.
 
     States:
         ready: a program may boot it.
         in use: a program has it, and there can be one only.
         no permission: its node may not be opened by this user.
-        root only: by root it may, but not by a tool in a container, which is not root.
+        host only: this user may open it, but not a tool in a container, which is never root and in no group.
         stale: it runs the firmware of a program that is gone.
         no node: the node is not there, as in a container that was not given the bus folder.
         none, no bus: there is no such device, or no way to see one.
@@ -67,11 +67,12 @@ def examine(host: Host) -> list[Stick]:
     devices = host.devices()
     ours = [device for device in devices if device.vendor_id == VENDOR]
     usb3 = any(device.speed_mbps >= SUPER_SPEED_MBPS for device in devices)
-    sticks = [_stick(device, host, usb3, len(ours)) for device in ours]
-    return [
-        dataclasses.replace(stick, simulated=host.simulated)
-        for stick in sticks or [_no_stick(host, len(devices))]
-    ]
+    sticks = []
+    for device in ours:
+        with contextlib.suppress(FileNotFoundError):  # it went, or comes back as another device
+            sticks.append(_stick(device, host, usb3, len(ours)))
+    found = sticks or [_no_stick(host, len(devices))]
+    return [dataclasses.replace(stick, simulated=host.simulated) for stick in found]
 
 
 def why_not_back(host: Host) -> str:
@@ -111,7 +112,8 @@ def _state(device: UsbDevice, host: Host) -> tuple[str, str, str]:
     """Return state, what was found, and what to do."""
     node = device.node
     if not node.exists():
-        return "no node", f"{node} is not there", "give the container the bus folder, as compose.yaml does"
+        mend = "MOBILE_ACCELERATOR_USB=/dev/bus/usb docker compose run ... gives a container the bus"
+        return "no node", f"{node} is not there", mend
     holders = host.holders(device)
     if holders:
         return "in use", f"by {', '.join(holders)}", "wait until it ends: one program at a time can have it"
@@ -123,16 +125,16 @@ def _state(device: UsbDevice, host: Host) -> tuple[str, str, str]:
         # its watchdog may not run yet when the program is killed (OpenVINO, pull request 554)
         mend = "replug it, unless its watchdog resets it within some seconds"
         return "stale", "it runs the firmware of a program that is gone", mend
-    if os.geteuid() == 0 and not device.may_be_opened_by_all:
-        found = f"{node} may be opened by root only, which a tool in a container is not"
-        return "root only", found, f"{INSTALL_RULES}, or use --engine venv"
+    if not device.may_be_opened_in_container:
+        found = f"{node} may be opened by you, but by no tool in a container, which has none of your groups"
+        return "host only", found, f"{INSTALL_RULES}, or use --engine venv"
     return ("ready", *RESTING.get(device.product_id, ("its id is not known here", "")))
 
 
 def _remarks(device: UsbDevice, usb3: bool, count: int) -> list[tuple[str, str]]:
     """Return what else was found, and what to do about it."""
     remarks = []
-    if device.product_id in (BOOTED, FLASH_BOOTED) and device.speed_mbps < SUPER_SPEED_MBPS:
+    if device.product_id in (BOOTED, FLASH_BOOTED) and 0 < device.speed_mbps < SUPER_SPEED_MBPS:
         found = f"at {device.speed_mbps:g} Mb/s: a USB 2 port, hub or cable"
         remarks.append((found, f"it can do {SUPER_SPEED_MBPS} Mb/s on USB 3"))
     elif not usb3:  # the ROM itself is at 480 Mb/s on every port (OpenVINO, issue 2933), so only this is sure
@@ -147,10 +149,10 @@ def _no_stick(host: Host, count: int) -> Stick:
     if platform.system() != "Linux" and not host.simulated:
         found = f"{platform.system()} does not show its USB devices in files"
         mend = "use --engine venv: containers run in a virtual machine there, without the USB devices"
-        return Stick("-", "no bus", found, mend)
+        return Stick("", "no bus", found, mend)
     if not host.devices_folder.is_dir():
         found = f"the kernel has no USB ({host.devices_folder} is not there)"
         mend = f"pass a stick on to the virtual machine, as {VENDOR}:{NCS2} and as {VENDOR}:{BOOTED}"
-        return Stick("-", "no bus", found, mend)
+        return Stick("", "no bus", found, mend)
     found = f"no Movidius device ({VENDOR}) among {count} on USB"
-    return Stick("-", "none", found, "plug it in; if it is, try another port and cable")
+    return Stick("", "none", found, "plug it in; if it is, try another port and cable")

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SIMULATED_HOST = "MOBILE_ACCELERATOR_SIMULATED_HOST"
+ACL = "system.posix_acl_access"  # by which a login manager lets the user at the machine open devices: acl(5)
 SUPER_SPEED_MBPS = 5000  # the slowest of USB 3
 
 
@@ -59,9 +60,15 @@ class UsbDevice:
         return os.access(self.node, os.R_OK | os.W_OK)
 
     @property
-    def may_be_opened_by_all(self) -> bool:
-        """Whether its node's mode lets every user open it for writing."""
-        return self.node.stat().st_mode & 0o006 == 0o006
+    def may_be_opened_in_container(self) -> bool:
+        """Whether a tool in a container may: it is this user in one group, or nobody if this user is root."""
+        node, user = self.node.stat(), os.geteuid()
+        allowed = node.st_mode & 0o6
+        if user and node.st_uid == user:
+            allowed |= node.st_mode >> 6 & 0o6
+        if user and node.st_gid == os.getegid():
+            allowed |= node.st_mode >> 3 & 0o6
+        return allowed == 0o6 or bool(user and ACL in os.listxattr(self.node))
 
 
 class Host:
@@ -136,5 +143,6 @@ def _text(path: Path) -> str:
 def _open_files(process: Path) -> Iterator[str]:
     """Yield the files of /proc/PID/fd; none of a process that ended, or that we may not look into."""
     with contextlib.suppress(OSError), os.scandir(process / "fd") as entries:
-        for entry in entries:  # not Path: a busy machine has tens of thousands
-            yield os.readlink(entry.path)
+        for entry in entries:  # no Path objects: a busy machine has tens of thousands
+            with contextlib.suppress(OSError):  # it was closed just now
+                yield os.readlink(entry.path)

@@ -27,8 +27,8 @@ def services(work: Path) -> Mapping[str, Service]:
 
     user = {"MOBILE_ACCELERATOR_UID": os.getuid(), "MOBILE_ACCELERATOR_GID": os.getgid()}
     caller = {key: str(value) for key, value in user.items()} if os.getuid() else {}
-    no_usb = {} if USB.is_dir() else {"MOBILE_ACCELERATOR_USB": os.devnull}
-    environment = {**caller, **no_usb, **os.environ, "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
+    usb = {"MOBILE_ACCELERATOR_USB": str(USB)} if USB.is_dir() else {}
+    environment = {**caller, **usb, **os.environ, "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
     return load(ROOT / "compose.yaml", environment)
 
 

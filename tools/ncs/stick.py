@@ -15,7 +15,7 @@ from tools.usb import SUPER_SPEED_MBPS, Host
 
 PRECISION = "fp16"
 CHIP = "2480"  # the only one that OpenVINO 2021.4 has firmware for
-READY, RUNS = "ready", movidius.BOOTED
+READY = ("ready", "host only")  # the latter is for containers: this process may open it
 NOT_THE_STICK = (
     "AUTO, HETERO and MULTI may take the CPU without a word, so they are never measured as a stick."
 )
@@ -47,7 +47,7 @@ def find(host: Host) -> Optional[Stick]:
     if platform.system() != "Linux":
         return None
     seen = movidius.examine(host)
-    able = [stick for stick in seen if stick.state == READY and stick.name == movidius.NAMES[movidius.NCS2]]
+    able = [stick for stick in seen if stick.state in READY and stick.name == movidius.NAMES[movidius.NCS2]]
     if able:
         return able[0]
     what = "; ".join(f"{stick.name} {stick.state}: {stick.found}".lstrip("- ") for stick in seen)
@@ -98,7 +98,7 @@ def identify(core: Any, network: Any, device: str, host: Host) -> dict[str, Any]
     except RuntimeError as error:
         message = f"the network was not loaded on a stick: it cannot tell the chip's temperature ({error})"
         raise StageError(message, hint=NOT_THE_STICK) from error
-    running = [stick for stick in movidius.examine(host) if stick.ids.endswith(RUNS)]
+    running = [stick for stick in movidius.examine(host) if stick.ids.endswith(movidius.BOOTED)]
     speed_mbps = running[0].speed_mbps if len(running) == 1 else None
     found = {
         "device_name": core.get_metric(device, "FULL_DEVICE_NAME"),
