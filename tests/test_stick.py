@@ -17,6 +17,7 @@ import pytest
 
 from host import ROOT
 from tests.conftest import RunStage
+from tests.lab.virtual_usb import BOOTED, NCS1, NCS2, VirtualHost
 from tools import movidius
 from tools.ncs import counters, session, shave_sweep, stick
 from tools.ncs.counters import Inference
@@ -151,12 +152,11 @@ def test_counters_that_say_more_than_the_call_took_give_no_breakdown() -> None:
 
 @pytest.mark.tool
 def test_throughput_is_a_scenario_of_its_own(on_stick: Callable[..., Any]) -> None:
-    result, loads = row(on_stick, requests=4)
+    result, loads = row(on_stick, requests=4, budget_s=1.5)
     assert result.error is None
     assert result.metadata["scenario"] == "throughput"
     assert result.metadata["requests"] == 4
-    assert result.metadata["requests_in_flight"] == pytest.approx(4, rel=0.1)
-    assert result.metrics["throughput_per_s"] * result.metrics["latency_mean_ms"] / 1e3 > 3
+    assert result.metadata["requests_in_flight"] == pytest.approx(4, rel=0.25)  # other tests' load
     assert loads[0]["config"] == {"MYRIAD_THROUGHPUT_STREAMS": "2"}
 
 
@@ -166,6 +166,7 @@ def test_throughput_is_a_scenario_of_its_own(on_stick: Callable[..., Any]) -> No
     [
         ({"fault": "unplugged", "unplugged_after": 3}, DeviceNotFound, "does not answer", "doctor"),
         ({"fault": "unplugged", "unplugged_after": 40}, DeviceNotFound, "on USB now: none, no Movidius", ""),
+        ({"fault": "unplugged", "unplugged_after": 60, "requests": 2}, DeviceNotFound, "does not answer", ""),
         ({"fault": "busy"}, DeviceNotFound, "another process uses it", "fell back to its boot ROM"),
         ({"fault": "lost"}, DeviceNotFound, "not loaded on the stick", "It left the bus"),
         ({"fault": "constant"}, WrongOutput, "the same output for every input", "another function"),
@@ -181,7 +182,8 @@ def test_what_goes_wrong_on_a_stick_leaves_no_latency(
     message: str,
     hint: str,
 ) -> None:
-    result, _ = row(on_stick, fault=fault)
+    fault = dict(fault)
+    result, _ = row(on_stick, requests=fault.pop("requests", 1), fault=fault)
     assert result.error is not None
     assert result.error["exit_code"] == error.exit_code
     assert message in result.error["message"]
@@ -206,12 +208,43 @@ def test_a_blob_that_this_stick_cannot_have_is_not_sent(small: Files, tmp_path: 
 def test_the_highest_classes_of_pictures(on_stick: Callable[..., Any], small: Files, tmp_path: Path) -> None:
     names = [f"class number {index}" for index in range(10)]
     (tmp_path / "names.txt").write_text("\n".join(names))
-    result, _ = on_stick("label", f"@{small['reference']}", "@names.txt", 5)
+    result, _ = on_stick("label", f"@{small['reference']}", "@names.txt", 5, "MYRIAD")
     outputs = np.load(small["reference"])["outputs"]
     for found, output in zip(result.metadata["top"], outputs, strict=True):
         assert len(found) == 5
         assert found[0]["name"] == names[output.argmax()]
         assert found[0]["score"] == pytest.approx(output.max(), abs=1e-3)
+
+
+def test_a_stick_that_cannot_be_used_is_told_of_before_the_plug_in_is_asked(tmp_path: Path) -> None:
+    virtual = VirtualHost(tmp_path)
+    for port, attributes, message in (
+        ("", {}, "none: no Movidius device"),
+        ("1-1", NCS1, "Neural Compute Stick ready: Myriad 2"),
+        ("1-2", BOOTED, "Neural Compute Stick stale"),
+    ):
+        if port:
+            virtual.plug(port, attributes)
+        with pytest.raises(DeviceNotFound, match=message):
+            stick.find(virtual.host)
+    virtual.claim("1-2")
+    with pytest.raises(DeviceNotFound, match="in use: by a program"):
+        stick.find(virtual.host)
+    virtual.plug("1-3", NCS2)
+    found = stick.find(virtual.host)
+    assert found is not None
+    assert found.port == "1-3"
+
+
+@pytest.mark.tool
+def test_a_stick_that_goes_while_it_answers_leaves_no_answers(
+    on_stick: Callable[..., Any], small: Files, tmp_path: Path
+) -> None:
+    fault = {"fault": "unplugged", "unplugged_after": 2}
+    result, _ = on_stick("infer", f"@{small['reference']}", "@answers.npz", "MYRIAD", fault=fault)
+    assert result.error is not None
+    assert result.error["exit_code"] == DeviceNotFound.exit_code
+    assert not (tmp_path / "answers.npz").exists()
 
 
 @pytest.mark.tool
@@ -223,13 +256,13 @@ def test_without_a_stick_that_is_known_at_once(run_stage: RunStage, small: Files
     begin = time.monotonic()
     with pytest.raises(DeviceNotFound, match="there is no Neural Compute Stick 2") as caught:
         run_stage("ncs", command, inputs={key: small.get(key, small["reference"]) for key in inputs})
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 2  # 0.3 s; the plug-in would take 5 s
     assert "doctor" in caught.value.hint
 
 
 @pytest.mark.tool
 def test_the_function_is_checked_without_a_stick(run_stage: RunStage, small: Files, tmp_path: Path) -> None:
-    inputs = {key: small[key] for key in ("onnx", "blob", "blob_2450", "reference")}
+    inputs = dict(small)
     _, result = run_stage("ncs", "emulate", inputs=inputs)
     assert result.emulated is not None
     assert result.metadata["constants"] == {"rounded": 5, "values": 6336, "beyond_float16": 0}
@@ -241,6 +274,28 @@ def test_the_function_is_checked_without_a_stick(run_stage: RunStage, small: Fil
     wrong.write_bytes(data[:10_000] + bytes(4000) + data[14_000:])  # some weights become 0
     with pytest.raises(WrongOutput):
         run_stage("ncs", "emulate", inputs={**inputs, "onnx": wrong})
+    with pytest.raises(InvalidRequest, match="plan of another blob"):
+        run_stage("ncs", "emulate", inputs={**inputs, "plan": small["plan_2450"]})
+
+
+@pytest.mark.tool
+def test_the_calls_are_those_of_openvino(tool_python: Callable[[str], Path], small: Files) -> None:
+    """The same session on OpenVINO's own classes: a network on its CPU plug-in, four requests in flight."""
+    script = f"""
+import numpy as np
+from tools import measure
+from tools.ncs import inference_engine, session
+core = inference_engine.core()
+network = core.load_network(core.read_network("{small["onnx"]}"), "CPU", num_requests=4)
+opened = session.StickSession(network, {{}}, {{}})
+opened.feed({{"input": np.ones((1, 3, 32, 32), "f")}})
+opened.infer()
+taken = measure.saturate(opened.start, opened.wait, requests=4, budget_s=0.2)
+assert len(taken.samples) >= 12
+assert all((opened.output_of(i) == opened.output()).all() for i in range(4))
+assert opened.output().sum() > 0.99
+"""
+    subprocess.run([tool_python("ncs"), "-c", script], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize(

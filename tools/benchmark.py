@@ -32,7 +32,7 @@ class Session(Protocol):
         input_shapes: of the network's inputs by name, e.g. {"input": (1, 3, 224, 224)}; an axis of no fixed
             length is not an int.
         infer: one inference on the input that `feed` set; the call that is timed, so nothing else is in it.
-        metadata: what is known only now: `device_name`, `threads` really used, delegates.
+        metadata: what is known only now: `device_name`, `threads` really used, delegates, `warnings`.
     """
 
     input_shapes: Mapping[str, tuple[Any, ...]]
@@ -55,10 +55,11 @@ class Session(Protocol):
 class ParallelSession(Session, Protocol):
     """A session that can have several requests in flight; `feed` sets the inputs of all of them."""
 
-    start: Callable[[int], object]
+    def start(self, request: int) -> None:
+        """Start a request."""
 
     def wait(self) -> int:
-        """Return a request that has ended since it was started; raise if one failed."""
+        """Return the next request that has ended, each once; raise if it failed."""
 
     def output_of(self, request: int) -> np.ndarray:
         """Return a copy of a request's last output; that of request 0 is `output`."""
@@ -208,7 +209,8 @@ def _run(load: Callable[[], Session], target: Target, reference: Path, samples: 
     }
     computed_in = _computed_in(session, target.precision)  # may load the network once more: memory is read
     measured = measurement.metadata()
-    warnings = [*computed_in.pop("warnings", ()), *measured.pop("warnings", ())]
+    sources = (metadata, computed_in, measured)
+    warnings = [text for source in sources for text in source.pop("warnings", ())]
     found = {**metadata, **computed_in, **measured, **conditions}
     return Result(metrics=metrics, metadata={**found, "warnings": warnings} if warnings else found)
 

@@ -30,7 +30,7 @@ WARMUP_SHARE = 0.2
 ROUND_S, ROUNDS = 0.2, 40  # a round lasts 0.2 s, or a fortieth of a budget below 8 s
 REWARM_FROM = 10  # inferences in a round, from which an untimed one before it costs little
 MIN_SAMPLES = 3  # of a network so slow that an inference takes the whole budget
-LITTLE = 0.05  # part of the requests that may be missing in flight: the loop's own gaps are far below
+LITTLE = 0.1  # part of the requests that may be missing in flight; the loop's own gaps are far below
 EXACT_UP_TO = 100  # samples, up to which the interval's ranks are exact
 
 
@@ -179,7 +179,7 @@ def saturate(
 
     Args:
         start: starts request 0 ... `requests` - 1 on an input that is set already.
-        wait: returns a request that has ended, at once if there is one; it raises when one failed.
+        wait: returns the next request that has ended, each once; it raises when one failed.
         requests: in flight at a time, at least 1.
         budget_s: seconds; at least `MIN_SAMPLES` samples of each request are taken.
         clock: monotonic, in ns.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import queue
 import sys
 import tempfile
 import threading
@@ -26,7 +25,7 @@ import numpy as np
 from tests.lab.virtual_usb import NCS2, VirtualHost
 from tools import myriad_blob
 from tools.benchmark import Target
-from tools.ncs import compiler, inference_engine, on_stick, session, stage_plan
+from tools.ncs import compiler, inference_engine, on_stick, stage_plan
 from tools.stage import Result, StageError
 
 NOT_OPENED = "Can not init Myriad device: NC_ERROR"
@@ -49,7 +48,7 @@ class VirtualCore:
         self.virtual, self.onnx, self.fault, self.unplugged_after = virtual, onnx, fault, unplugged_after
         self.real = inference_engine.core()
         self.loads: list[dict[str, Any]] = []
-        self.inferences = 0
+        self.inferences, self._lock = 0, threading.Lock()
         self.booted = False
         self.holder: Any = lambda: None  # a reference to the network on the stick, which keeps nothing alive
 
@@ -77,6 +76,16 @@ class VirtualCore:
     def get_metric(self, device: str, name: str) -> Any:
         return {"AVAILABLE_DEVICES": ["2.2-ma2480"], "FULL_DEVICE_NAME": "Intel Movidius Myriad X VPU"}[name]
 
+    def count(self) -> None:
+        """Count an inference; raise if it is one too many."""
+        with self._lock:
+            self.inferences += 1
+            if self.fault == "unplugged" and self.inferences > self.unplugged_after:
+                self.virtual.unplug(BOOTED)
+                self.fault = "gone"
+        if self.fault == "gone":
+            raise RuntimeError(GONE)
+
     def _open(self, how: str, device: str, config: Any) -> None:
         assert self.holder() is None, "the network before is still on the stick"
         if self.fault == "busy":
@@ -92,7 +101,7 @@ class VirtualCore:
 
 
 class VirtualNetwork:
-    """An `ExecutableNetwork`; requests in flight are computed by as many threads as it has streams."""
+    """An `ExecutableNetwork`."""
 
     def __init__(self, core: VirtualCore, data: bytes, config: Any, stages: Any, requests: int) -> None:
         self.core, self._data, self.config = core, data, config
@@ -105,31 +114,15 @@ class VirtualNetwork:
         network = core.real.read_network(str(core.onnx))
         self._cpu = core.real.load_network(network, "CPU", config_cpu, num_requests=requests)
         self.requests = [VirtualRequest(self, request) for request in self._cpu.requests]
-        self._idle: queue.Queue[int] = queue.Queue()
-        self._ended: list[int] = []
         core.holder = weakref.ref(self)
 
     def get_metric(self, name: str) -> Any:
         if self.core.fault == "cpu":
             return self._cpu.get_metric(name)
-        return {"DEVICE_THERMAL": 41.5}[name]
+        return {"SUPPORTED_METRICS": ["DEVICE_THERMAL"], "DEVICE_THERMAL": 41.5}[name]
 
     def export(self, path: str) -> None:
         Path(path).write_bytes(self._data)
-
-    def start_async(self, index: int) -> None:
-        def run() -> None:
-            self.requests[index].infer()
-            self._idle.put(index)
-
-        threading.Thread(target=run, daemon=True).start()
-
-    def wait(self, num_requests: int) -> int:
-        self._ended.append(self._idle.get())
-        return 0
-
-    def get_idle_request_id(self) -> int:
-        return self._ended.pop(0)
 
 
 class VirtualRequest:
@@ -153,12 +146,7 @@ class VirtualRequest:
 
     def infer(self) -> None:
         core, begin = self._core, time.perf_counter()
-        core.inferences += 1
-        if core.fault == "unplugged" and core.inferences > core.unplugged_after:
-            core.virtual.unplug(BOOTED)
-            core.fault = "gone"
-        if core.fault == "gone":
-            raise RuntimeError(GONE)
+        core.count()
         for name, memory in self.input_blobs.items():
             self._cpu.input_blobs[name].buffer[...] = memory.buffer
         self._cpu.infer()
@@ -172,8 +160,18 @@ class VirtualRequest:
         time.sleep(TRANSPORT_S + STAGE_US * self._about.stages / 1e6)
         self.latency = (time.perf_counter() - begin) * 1e3
 
-    def wait(self, _timeout: int) -> int:
-        return 0
+    def set_completion_callback(self, callback: Any, data: Any) -> None:
+        self._callback = lambda status: callback(status, data)
+
+    def async_infer(self) -> None:
+        def run() -> None:
+            try:
+                self.infer()
+                self._callback(0)
+            except RuntimeError:
+                self._callback(-1)
+
+        threading.Thread(target=run, daemon=True).start()
 
     def get_perf_counts(self) -> dict[str, Any]:
         if self._config.get("PERF_COUNT") != "YES":
@@ -223,13 +221,10 @@ def main(about: dict[str, Any]) -> None:
     )
     subject = on_stick.Subject(core=core, host=virtual.host, plan=plan, target=target, **files)
 
-    def load() -> session.StickSession:
-        return session.open_blob(core, subject.blob, target.device, subject.host)
-
     arguments = [Path(folder, one[1:]) if str(one).startswith("@") else one for one in about["arguments"]]
-    first = load if about["call"] == "label" else subject
+    first = (core, virtual.host, subject.blob) if about["call"] in ("infer", "label") else (subject,)
     try:
-        result = getattr(on_stick, about["call"])(first, *arguments)
+        result = getattr(on_stick, about["call"])(*first, *arguments)
     except StageError as error:
         result = Result.of_error(error, {})
     result.write(folder)

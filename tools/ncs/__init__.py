@@ -10,7 +10,6 @@ import sys
 from typing import Optional
 
 from tools import movidius, myriad_blob
-from tools.benchmark import Target, write_answers
 from tools.stage import Input, Output, Result, Tool, write_json
 from tools.usb import Host
 
@@ -93,19 +92,22 @@ def plan(blob: Input, plan: Input) -> Result:
 def emulate(
     onnx: Input,
     blob: Input,
+    plan: Input,
     blob_2450: Input,
+    plan_2450: Input,
     reference: Input,
     threads: int = 0,
     precision: str = "fp16",
 ) -> Result:
     """Check the function that was compiled, in float16 on the CPU; no time is taken, and no stick needed.
 
-    `blob` and `blob_2450` have to be of this network: see tools/ncs/emulation.py.
+    Blobs and plans, of both chips, have to be of this network: see tools/ncs/emulation.py.
     """
     from tools.ncs import emulation, inference_engine, stick
 
     stick.check(inference_engine.PLUGIN, precision)
-    return emulation.check(onnx, (blob, blob_2450), Target("emulated", "CPU", precision, threads), reference)
+    conversions = ((blob, plan), (blob_2450, plan_2450))
+    return emulation.check(onnx, conversions, reference, threads)
 
 
 @tool.command(measures=True)
@@ -179,9 +181,7 @@ def infer(
     """Run the network on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
     from tools.ncs import on_stick
 
-    return write_answers(
-        on_stick.loader(blob, device, precision), Target("ncs", device, precision, 0), images, answers
-    )
+    return on_stick.infer(*on_stick.ready(device, precision), blob, images, answers, device)
 
 
 @tool.command(cached=False)
@@ -198,7 +198,7 @@ def label(
     """
     from tools.ncs import on_stick
 
-    return on_stick.label(on_stick.loader(blob, device), images, labels, top)
+    return on_stick.label(*on_stick.ready(device), blob, images, labels, top, device)
 
 
 @tool.command(cached=False)

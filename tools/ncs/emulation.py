@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 from tools import benchmark, myriad_blob
 from tools.benchmark import Target, cpu_name
 from tools.myriad_blob import Blob
-from tools.ncs import inference_engine
+from tools.ncs import inference_engine, stage_plan
 from tools.stage import InvalidRequest, Result
 
 if TYPE_CHECKING:
@@ -76,14 +76,18 @@ class EmulatedSession:
         )
 
 
-def check(onnx: Path, blobs: Sequence[Path], target: Target, reference: Path) -> Result:
-    """Compare the emulated network with the reference.
+def check(onnx: Path, conversions: Iterable[tuple[Path, Path]], reference: Path, threads: int) -> Result:
+    """Compare the emulated network with the reference; `conversions` are its blobs, each with its plan.
 
     Raises:
         WrongOutput: float16 weights are not enough for it, or it is another network.
-        InvalidRequest: a blob is corrupt or of another network, or a parameter makes no sense.
+        InvalidRequest: a blob or plan is corrupt or of another network, or a parameter makes no sense.
     """
-    compiled = [myriad_blob.read(path) for path in blobs]
+    target = Target("emulated", "CPU", "fp16", threads)
+    compiled = []
+    for blob, plan in conversions:
+        compiled.append(myriad_blob.read(blob))
+        stage_plan.read(plan, compiled[-1])
     core = inference_engine.core()
 
     def load() -> EmulatedSession:

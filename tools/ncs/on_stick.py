@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from tools import arrays, benchmark, gate, myriad_blob, profile
 from tools.benchmark import Target
@@ -53,20 +53,15 @@ def subject(
         InvalidRequest: the device is no stick, or blob and plan do not belong together.
         Unsupported: another precision than float16.
     """
-    core, host = _ready(device, precision)
+    core, host = ready(device, precision)
     made = stage_plan.read(plan, myriad_blob.read(blob))
     return Subject(
         core, host, blob, made, onnx, reference, Target("ncs", device, precision, 0, budget_s, requests)
     )
 
 
-def loader(blob: Path, device: str, precision: str = stick.PRECISION) -> Callable[[], StickSession]:
-    """Return what loads the network for inference alone; raises as `subject` does."""
-    core, host = _ready(device, precision)
-    return lambda: session.open_blob(core, blob, device, host)
-
-
-def _ready(device: str, precision: str) -> tuple[Any, Host]:
+def ready(device: str, precision: str = stick.PRECISION) -> tuple[Any, Host]:
+    """Return a core and this host, on which there is a stick; raises as `subject` does."""
     stick.check(device, precision)
     host = Host.current()
     stick.find(host)
@@ -156,10 +151,23 @@ def over_shaves(subject: Subject, shaves: str, sweep_json: Path) -> Result:
     return Result(metadata=found)
 
 
-def label(load: Callable[[], StickSession], images: Path, labels: Optional[Path], top: int) -> Result:
+def infer(core: Any, host: Host, blob: Path, images: Path, answers: Path, device: str) -> Result:
+    """Write the network's answers to all inputs of the file `images`."""
+    target = Target("ncs", device, stick.PRECISION, 0)
+    with stick.answering(host):
+        return benchmark.write_answers(
+            lambda: session.open_blob(core, blob, device, host), target, images, answers
+        )
+
+
+def label(
+    core: Any, host: Host, blob: Path, images: Path, labels: Optional[Path], top: int, device: str
+) -> Result:
     """Return the `top` classes of each image, the highest first."""
     inputs = arrays.read_inputs(images)
-    outputs = benchmark.infer_all(load(), inputs, "image")
+    with stick.answering(host):
+        opened = session.open_blob(core, blob, device, host)
+        outputs = benchmark.infer_all(opened, inputs, "image")
     outputs = outputs.reshape(len(outputs), -1)
     names = labels.read_text(encoding="utf-8").splitlines() if labels else None
     if names and len(names) != outputs.shape[1]:

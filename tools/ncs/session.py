@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import queue
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -18,7 +19,6 @@ from tools.usb import Host
 if TYPE_CHECKING:
     import numpy as np
 
-FLOATING = ("FP16", "FP32")
 # Stages that only turn one type into another, change a layout, or are no work.
 RETYPING = ("Convert", "Copy", "Permute", "Reshape", "Empty")
 
@@ -26,7 +26,7 @@ RETYPING = ("Convert", "Copy", "Permute", "Reshape", "Empty")
 class StickSession:
     """A loaded network and its infer requests, whose inputs are memory of the plug-in.
 
-    `about` are the facts of the record: see `describe`.
+    `about` is what its record says of it, see `describe`; `operations` what is executed, see `count`.
     """
 
     def __init__(self, network: Any, about: Mapping[str, Any], operations: Mapping[str, int]) -> None:
@@ -39,7 +39,9 @@ class StickSession:
         self.input_shapes = {name: memory.shape for name, memory in self._inputs[0].items()}
         self._operations = operations
         self.infer = self._requests[0].infer
-        self.start = functools.partial(_start, network)
+        self._ended: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        for index, request in enumerate(self._requests if len(self._requests) > 1 else ()):
+            request.set_completion_callback(functools.partial(_ended, self._ended), index)
 
     def feed(self, batches: Mapping[str, np.ndarray]) -> None:
         """Set the inputs of all requests."""
@@ -57,19 +59,25 @@ class StickSession:
         (blob,) = self._requests[request].output_blobs.values()
         return blob.buffer.copy()
 
+    def start(self, request: int) -> None:
+        """Start a request; the plug-in's own thread tells of its end."""
+        self._requests[request].async_infer()
+
     def wait(self) -> int:
-        """Return the request that has been idle for the longest."""
-        code = self.network.wait(num_requests=1)
-        request: int = self.network.get_idle_request_id()
-        code = code or self._requests[request].wait(0)
-        if code:
-            message = f"Failed to get the result of request {request}: status {code}"
+        """Return the next request that has ended."""
+        request, status = self._ended.get()
+        if status:
+            message = f"Failed to get the result of request {request}: status {status}"
             raise RuntimeError(message)  # in the plug-in's words, which `inference_engine` knows
         return request
 
     def operations(self) -> Mapping[str, int]:
         """Count the stages on the chip, which all compute in FP16."""
         return self._operations
+
+
+def _ended(requests: queue.SimpleQueue[tuple[int, int]], status: int, request: int) -> None:
+    requests.put((request, status))
 
 
 def open_blob(
@@ -114,10 +122,6 @@ def count(plan: Mapping[str, Any]) -> Mapping[str, int]:
     """Count the stages of a plan by the type that they compute in."""
     types = (stage["type"] for stage in plan["stages"])
     return collections.Counter("FP16" for kind in types if not kind.startswith(RETYPING))
-
-
-def _start(network: Any, request: int) -> None:
-    network.start_async(request)
 
 
 def _check_units(about: Blob, streams: int) -> None:

@@ -16,6 +16,7 @@ from tools.usb import SUPER_SPEED_MBPS, Host
 PRECISION = "fp16"
 CHIP = "2480"  # the only one that OpenVINO 2021.4 has firmware for
 READY = ("ready", "host only")  # the latter is for containers: this process may open it
+THERMAL = "DEVICE_THERMAL"
 NOT_THE_STICK = (
     "AUTO, HETERO and MULTI may take the CPU without a word, so they are never measured as a stick."
 )
@@ -83,28 +84,25 @@ def answering(host: Host) -> Iterator[None]:
 def identify(core: Any, network: Any, device: str, host: Host) -> dict[str, Any]:
     """Return which stick executes the loaded `network`, by the plug-in's and the kernel's word.
 
-    The network is asked for the chip's temperature, which is read from the chip itself: of all of OpenVINO's
-    plug-ins only MYRIAD's networks can answer that.
-
     Raises:
-        StageError: it is no stick that executes it, or it cannot be said which.
+        StageError: it is no stick that executes it.
+        InvalidRequest: there are several, and none was named.
     """
+    # of all plug-ins of OpenVINO only MYRIAD's networks can tell a chip's temperature
+    if THERMAL not in network.get_metric("SUPPORTED_METRICS"):
+        message = "the network was not loaded on a stick: it does not know a chip's temperature"
+        raise StageError(message, hint=NOT_THE_STICK)
     names = core.get_metric(PLUGIN, "AVAILABLE_DEVICES")
-    if device == PLUGIN and len(names) != 1:
+    if device == PLUGIN and len(names) > 1:
         message = f"it cannot be said which of {len(names)} sticks executes the network: {', '.join(names)}"
-        raise InvalidRequest(message, hint=f"Name one: --set device={PLUGIN}.{(*names, 'NAME')[0]}")
-    try:
-        chip_c = temperature_c(network)
-    except RuntimeError as error:
-        message = f"the network was not loaded on a stick: it cannot tell the chip's temperature ({error})"
-        raise StageError(message, hint=NOT_THE_STICK) from error
+        raise InvalidRequest(message, hint=f"Name one: --set device={PLUGIN}.{names[0]}")
     running = [stick for stick in movidius.examine(host) if stick.ids.endswith(movidius.BOOTED)]
     speed_mbps = running[0].speed_mbps if len(running) == 1 else None
     found = {
         "device_name": core.get_metric(device, "FULL_DEVICE_NAME"),
         "execution_devices": names if device == PLUGIN else [device.partition(".")[2]],
         "usb_speed_mbps": speed_mbps,
-        "chip_before_c": chip_c,
+        "chip_before_c": temperature_c(network),
         "simulated": host.simulated,
     }
     if speed_mbps and speed_mbps < SUPER_SPEED_MBPS:
@@ -112,6 +110,9 @@ def identify(core: Any, network: Any, device: str, host: Host) -> dict[str, Any]
     return found
 
 
-def temperature_c(network: Any) -> float:
-    """Return the chip's temperature in degrees Celsius, as the loaded network's plug-in reads it."""
-    return round(float(network.get_metric("DEVICE_THERMAL")), 1)
+def temperature_c(network: Any) -> Optional[float]:
+    """Return the chip's temperature in degrees Celsius; None if it does not tell."""
+    try:
+        return round(float(network.get_metric(THERMAL)), 1)
+    except RuntimeError:
+        return None
