@@ -67,7 +67,7 @@ class StickSession:
         """Return the next request that has ended."""
         request, status = self._ended.get()
         if status:
-            message = f"Failed to get the result of request {request}: status {status}"
+            message = f"Failed to read the result of request {request}: status {status}"
             raise RuntimeError(message)  # in the plug-in's words, which `inference_engine` knows
         return request
 
