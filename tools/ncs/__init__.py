@@ -128,7 +128,7 @@ def benchmark(
 ) -> Result:
     """Check the network on the stick against the reference, then measure, count its stages, sweep `shaves`.
 
-    `streams` are computed at a time (0: as it was compiled for), `requests` are in flight: 1 measures the
+    `streams` are computed at a time (0: as many as fit), `requests` are in flight: 1 measures the
     latency, more the throughput. `device` may name one of several sticks: MYRIAD.<name>.
     """
     from tools.ncs import on_stick

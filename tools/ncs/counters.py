@@ -20,7 +20,7 @@ from typing import Any
 
 from tools import myriad_blob
 from tools.ncs import compiler, inference_engine, stick
-from tools.ncs.session import StickSession, count, describe
+from tools.ncs.session import StickSession, count, describe, fitting_streams
 from tools.profile import Layer
 from tools.stage import InvalidRequest
 from tools.usb import Host
@@ -65,9 +65,9 @@ def open_counted(
         InvalidRequest: that does not make the same blob.
     """
     about = myriad_blob.read(blob)
-    options = compiler.Options(
-        stick.CHIP, about.shaves, about.cmx_slices, plan["streams"], about.inputs[0].precision
-    )
+    streams = fitting_streams(about)
+    kind = next((tensor.precision for tensor in about.inputs if tensor.precision != "I32"), "FP16")
+    options = compiler.Options(stick.CHIP, about.shaves, about.cmx_slices, streams, kind)
     source = inference_engine.read_network(core, onnx)
     compiler.prepare(source, options)
     with stick.opening(host):
@@ -79,7 +79,7 @@ def open_counted(
             message = f"{onnx.name} does not compile to {blob.name}, so its stages cannot be told apart"
             hint = "Give the network that it was converted from; mean and scale cannot be built in."
             raise InvalidRequest(message, hint=hint)
-    return StickSession(network, describe(about, plan["streams"]), count(plan))
+    return StickSession(network, describe(about, streams), count(plan))
 
 
 def take(session: StickSession) -> list[Inference]:

@@ -53,11 +53,9 @@ class EmulatedSession:
         }
 
     def feed(self, batches: Mapping[str, np.ndarray]) -> None:
-        """Set the inputs, rounded."""
-        import numpy as np
-
+        """Set the inputs, rounded; tokens are integers."""
         for name, batch in batches.items():
-            self._inputs[name][...] = batch.astype(np.float16)
+            self._inputs[name][...] = batch.astype("float16") if batch.dtype.kind == "f" else batch
 
     def output(self) -> np.ndarray:
         """Return the output, rounded."""

@@ -87,7 +87,7 @@ def measure(
                 subject.blob,
                 subject.target.device,
                 subject.host,
-                streams=streams or subject.plan["streams"],
+                streams=streams,
                 requests=subject.target.requests,
                 operations=session.count(subject.plan),
             )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from tools import myriad_blob
 from tools.myriad_blob import Blob
 from tools.ncs import stick
-from tools.ncs.compiler import UNITS
+from tools.ncs.compiler import MOST_STREAMS, UNITS
 from tools.stage import InvalidRequest
 from tools.usb import Host
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Stages that only turn one type into another, change a layout, or are no work.
 RETYPING = ("Convert", "Copy", "Permute", "Reshape", "Empty")
+_CHIP = UNITS[stick.CHIP][0]  # its SHAVE processors and CMX slices
 
 
 class StickSession:
@@ -86,13 +87,14 @@ def open_blob(
     device: str,
     host: Host,
     *,
-    streams: int = 1,
+    streams: int = 0,
     requests: int = 1,
     operations: Optional[Mapping[str, int]] = None,
 ) -> StickSession:
     """Load a compiled network on the stick; nothing of it is counted while it runs.
 
-    `streams` are the inferences that the stick computes at a time, `requests` those in flight.
+    `streams` are the inferences that the stick computes at a time, 0: as many as fit; `requests` are those in
+    flight.
 
     Raises:
         DeviceNotFound: the stick cannot be opened.
@@ -100,6 +102,7 @@ def open_blob(
     """
     about = myriad_blob.read(blob)
     myriad_blob.require_chip(blob, about, stick.CHIP)
+    streams = streams or fitting_streams(about)
     _check_units(about, streams)
     config = {"MYRIAD_THROUGHPUT_STREAMS": str(streams)}
     with stick.opening(host):
@@ -124,9 +127,14 @@ def count(plan: Mapping[str, Any]) -> Mapping[str, int]:
     return collections.Counter("FP16" for kind in types if not kind.startswith(RETYPING))
 
 
+def fitting_streams(about: Blob) -> int:
+    """Return how many streams of a blob fit on the chip; by the compiler's own choice 2, of 7 SHAVEs each."""
+    return min(*(has // takes for has, takes in zip(_CHIP, (about.shaves, about.cmx_slices))), MOST_STREAMS)
+
+
 def _check_units(about: Blob, streams: int) -> None:
     """Raise InvalidRequest if so many streams of this blob do not fit on the chip."""
-    shaves, slices = UNITS[stick.CHIP][0]
+    shaves, slices = _CHIP
     if streams < 1 or about.shaves * streams > shaves or about.cmx_slices * streams > slices:
         message = (
             f"{streams} streams of {about.shaves} SHAVE processors and {about.cmx_slices} CMX slices each "
