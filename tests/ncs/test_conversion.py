@@ -64,10 +64,8 @@ def test_a_network_for_either_chip(
     assert compiled["memory_bytes"]["bss"] == blob.bss_bytes > 0
     assert (compiled["hw_stages"] > 27) == (chip == "2480")  # its convolutions
     staged = {stage["node"] for stage in plan["stages"]} - {None}
-    assert compiled["nodes"] == len(staged) + len(plan["nodes_without_stage"])
-    activations = compiled["nodes_without_stage"].get(
-        "Clip", 0
-    )  # which the convolution engines do on the way
+    assert compiled["nodes"] == len(staged) + len(plan["fused_nodes"])
+    activations = compiled["fused_nodes"].get("Clip", 0)  # which the convolution engines do on the way
     assert activations == (27 if chip == "2480" else 0)
     assert compiled["unsupported_layers"] == []
 

@@ -16,9 +16,9 @@ from tools.ncs.compiler import Options
 from tools.ncs.nodes import Node
 from tools.stage import Result, StageError, Unsupported, progress, write_json
 
-# Operators with weights. A plan without a layer for each of them would be one of another network.
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Convolution", "GroupConvolution")
-WEIGHTED_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "GEMM", "Gemm")
+# Operators that multiply matrices. A plan with fewer layers of that kind would be one of another network.
+MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Convolution", "GroupConvolution")
+MULTIPLYING_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "GEMM", "Gemm")
 
 
 def check(path: Path, weights: Optional[Path]) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def convert(path: Path, weights: Optional[Path], options: Options, blob: Path, p
     """Compile a network, check what came out, and write `blob` and `plan`.
 
     Raises:
-        Unsupported: the chip has no layer for a node; `compiled` in the error's metadata names all of them.
+        Unsupported: the chip has no layer for a node; `compiled` in the error's metadata says for which.
         InvalidRequest: an option makes no sense, or the file is no network.
     """
     options.check()
@@ -102,7 +102,7 @@ def _list(found: Iterable[Node]) -> str:
 
 def _describe(made: dict[str, Any], about: Blob, source: list[Node], options: Options) -> dict[str, Any]:
     """Return what a record and the report say of a compiled network."""
-    fused = set(made["nodes_without_stage"])
+    fused = set(made["fused_nodes"])
     operators = collections.Counter(node.operator for node in source if node.name in fused)
     return {
         "chip": options.chip,
@@ -115,7 +115,7 @@ def _describe(made: dict[str, Any], about: Blob, source: list[Node], options: Op
         "memory_bytes": made["memory_bytes"],
         "blob_bytes": about.size_bytes,
         "nodes": len(source),
-        "nodes_without_stage": dict(operators.most_common()),
+        "fused_nodes": dict(operators.most_common()),
         "unsupported_layers": [],
     }
 
@@ -141,10 +141,10 @@ def _verify(
         f"{what}: {found} instead of {asked}" for what, (found, asked) in pairs.items() if found != asked
     ]
     wrong += stage_plan.disagreements(made, about)
-    layers = {stage["layer"] for stage in made["stages"] if stage["layer_type"] in WEIGHTED_LAYERS}
-    weighted = [node for node in source if node.operator in WEIGHTED]
-    if len(layers) < len(weighted):
-        wrong += [f"{len(layers)} layers with weights instead of {len(weighted)}"]
+    layers = {stage["layer"] for stage in made["stages"] if stage["layer_type"] in MULTIPLYING_LAYERS}
+    wanted = sum(node.operator in MULTIPLYING for node in source)
+    if len(layers) < wanted:
+        wrong += [f"{len(layers)} layers that multiply matrices instead of {wanted}"]
     if wrong:
         message = f"the compiler made something else than was asked for: {'; '.join(wrong)}"
         raise StageError(message, hint="Please report it, with the network.")

@@ -30,13 +30,11 @@ def parse(text: str) -> list[int]:
     values: set[int] = set()
     for word in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", word)
-        if not match:
-            message = f"shaves is {text!r}"
-            raise InvalidRequest(message, hint=f"Give numbers and ranges, e.g. {ALL} or 1,2,4,8.")
-        values.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    if not values or min(values) < 1 or max(values) > MOST:
-        message = f"shaves is {text!r}, and the chip has {MOST} SHAVE processors"
-        raise InvalidRequest(message, hint=f"Give numbers and ranges within {ALL}.")
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= first <= last <= MOST:
+            message = f"shaves is {text!r}, and the chip has {MOST} SHAVE processors"
+            raise InvalidRequest(message, hint=f"Give numbers and ranges within {ALL}, e.g. 1,2,4-8.")
+        values.update(range(first, last + 1))
     return sorted(values)
 
 
@@ -74,7 +72,6 @@ def run(
 
 def telling(points: Sequence[int]) -> list[int]:
     """Return the points with the ends first, then the middle, then the middles of the rest."""
-
     ends = list(dict.fromkeys((points[0], points[-1])))
     parts, middles = [points[1:-1]], []
     while parts:

@@ -1,8 +1,7 @@
 """The plan of a compiled network: the stages that the chip executes, in order, and the memory that they take.
 
-The compiler writes it as a graph for Graphviz (MYRIAD_DUMP_INTERNAL_GRAPH_FILE_NAME); its author is
-vpu/utils/dot_io.hpp and the `dump` methods of OpenVINO 2021.4. A label is lines that end in `\\l`; lists in
-brackets nest.
+The compiler writes it as a graph for Graphviz (MYRIAD_DUMP_INTERNAL_GRAPH_FILE_NAME) whose labels are lines
+that end in `\\l`; vpu/utils/dot_io.hpp of OpenVINO 2021.4 says how.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def parse(dot: str, nodes: Iterable[Node]) -> dict[str, Any]:
 
     A stage has `step` (stages of one step run at the same time), `name`, `type`, `hw` (the operation of the
     convolution engines, or null), `shaves`, `layer` and `layer_type` (the plug-in's), and `node` (the source
-    network's, or null where the compiler has added something). `nodes_without_stage` are those that the
+    network's, or null where the compiler has added something). `fused_nodes` are those that the
     compiler has fused into others, or found to be nothing but another view of memory.
     """
     nodes = list(nodes)
@@ -48,7 +47,7 @@ def parse(dot: str, nodes: Iterable[Node]) -> dict[str, Any]:
     memory = dict(zip(map(str.lower, PLACES), map(int, MEMORY.search(dot).groups())))
     staged = {stage["node"] for stage in stages}
     fused = [node.name for node in nodes if node.name not in staged]
-    return {"memory_bytes": memory, "nodes_without_stage": fused, "stages": stages}
+    return {"memory_bytes": memory, "fused_nodes": fused, "stages": stages}
 
 
 def read(path: Path, blob: Blob) -> dict[str, Any]:
