@@ -1,4 +1,4 @@
-"""Luxonis OAK cameras of the second generation (RVC2), whose chip is the stick's: the same blobs as for `ncs`.
+"""Luxonis OAK cameras of the second generation (RVC2), with the chip and the blobs of `ncs`.
 
 Only the chip is used: the host sends an input, the chip runs the network, the host gets the output. Library
 and firmware are depthai 2; docs/oak.md says why not 3, and what was not tried.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from tools import movidius, myriad_blob
-from tools.benchmark import Target, run, write_answers
+from tools.benchmark import Target, run
 from tools.stage import Input, Output, Result, StageError, Tool, Unsupported
 from tools.usb import Host
 
@@ -37,19 +37,6 @@ def benchmark(
     """
     target = Target("depthai", "OAK", precision, 0, budget_s)
     return run(_loader(blob, target, port), target, reference, samples)
-
-
-@tool.command()
-def infer(
-    blob: Input,
-    images: Input,
-    answers: Output = "{model}.oak-answers.npz",
-    port: str = "",
-    precision: str = "fp16",
-) -> Result:
-    """Run the network on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
-    target = Target("depthai", "OAK", precision, 0)
-    return write_answers(_loader(blob, target, port), target, images, answers)
 
 
 @tool.command(cached=False)

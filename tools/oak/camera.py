@@ -26,22 +26,23 @@ def find(devices: Sequence[Stick], port: str) -> Stick:
     Raises:
         DeviceNotFound: there is none, or it cannot be used; the hint says what to do.
     """
+    mark = " (simulated)" if any(device.simulated for device in devices) else ""
     cameras = [device for device in devices if device.ids in _ids(BOOTLOADER, FLASH_BOOTED)]
     in_rom = [device for device in devices if device.ids in _ids(NCS2)]
     if port:
         cameras = [device for device in cameras + in_rom if device.port == port]
     elif in_rom and not cameras:
-        message = f"the Myriad X at USB {in_rom[0].port} is not known to be an OAK camera: {in_rom[0].found}"
+        message = f"the Myriad X at USB {in_rom[0].port} is not known to be an OAK camera{mark}"
         hint = f"If it is one, say so: --set port={in_rom[0].port}. {LUXONIS_ONLY}"
         raise DeviceNotFound(message, hint=hint)
     if not cameras:
         where = f" at USB {port}" if port else ""
         found = "; ".join(f"{device.name} {device.ids} {device.found}".strip() for device in devices)
-        message = f"no OAK camera{where}: {found}"
+        message = f"no OAK camera{where}: {found}{mark}"
         raise DeviceNotFound(message, hint="; ".join(device.mend for device in devices if device.mend))
     camera = cameras[0]
     if camera.state not in ("ready", "host only"):
-        message = f"the camera at USB {camera.port} cannot be used ({camera.state}): {camera.found}"
+        message = f"the camera at USB {camera.port} cannot be used ({camera.state}): {camera.found}{mark}"
         raise DeviceNotFound(message, hint=camera.mend)
     return camera
 
