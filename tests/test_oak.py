@@ -183,14 +183,10 @@ def test_a_camera_that_may_not_be_opened_says_which_rules_are_missing(tmp_path: 
 
 
 def test_pipeline_as_depthai_sends_it(tool_python: Callable[[str], Path], blob: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DEPTHAI_ENABLE_ANALYTICS_COLLECTION": "1"}
-    done = subprocess.run(
-        [tool_python("oak"), "-c", PIPELINE, blob],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    switches = ["DISABLE_CRASHDUMP_COLLECTION", "ENABLE_ANALYTICS_COLLECTION"]
+    argv = [tool_python("oak"), "-c", PIPELINE, blob, *switches]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), f"DEPTHAI_{switches[1]}": "1"}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)  # nothing of the library's own log is there
     assert found["version"] == "VERSION_2022_1"
     assert sorted(found["links"]) == [["NeuralNetwork", "XLinkOut"], ["XLinkIn", "NeuralNetwork"]]
