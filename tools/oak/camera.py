@@ -39,7 +39,8 @@ def find(devices: Sequence[Stick], port: str) -> Stick:
         where = f" at USB {port}" if port else ""
         found = "; ".join(f"{device.name} {device.ids} {device.found}".strip() for device in devices)
         message = f"no OAK camera{where}: {found}{mark}"
-        raise DeviceNotFound(message, hint="; ".join(device.mend for device in devices if device.mend))
+        mend = "; ".join(device.mend for device in devices if device.mend)
+        raise DeviceNotFound(message, hint=mend or LUXONIS_ONLY)
     camera = cameras[0]
     if camera.state not in ("ready", "host only"):
         message = f"the camera at USB {camera.port} cannot be used ({camera.state}): {camera.found}{mark}"
