@@ -22,16 +22,15 @@ def check(
     bin: Optional[Input] = None,  # noqa: A002 - the name of the artifact
     support: Output = "{model}.ncs-support.json",
 ) -> Result:
-    """Say which nodes of the network the stick takes and which it cannot.
+    """Say whether the network compiles for a Myriad X, and if not which of its nodes the chip cannot have.
 
     `onnx` may also be an IR to version 10, with its weights in `bin`.
     """
     from tools.ncs import conversion
 
-    found = conversion.query(onnx, bin)
+    found = conversion.check(onnx, bin)
     write_json(support, found)
-    metrics = {"nodes": found["nodes"], "unsupported": len(found["unsupported_layers"])}
-    return Result(metrics=metrics, metadata=found)
+    return Result(metadata=found)
 
 
 @tool.command()

@@ -80,9 +80,10 @@ class Options:
 
 
 def prepare(network: Any, options: Options) -> None:
-    """Set the types of the network's inputs and outputs, and build mean and scale in."""
+    """Set the types of inputs and outputs, and build mean and scale in. Tokens stay integers."""
     for described in network.input_info.values():
-        described.precision = options.input_type
+        if described.precision == "FP32":
+            described.precision = options.input_type
     for described in network.outputs.values():
         described.precision = OUTPUT_TYPE
     if options.mean or options.scale:
