@@ -28,7 +28,10 @@ NAMES = {
     FLASH_BOOTED: "OAK camera",
 }
 RESTING = {
-    NCS1: ("Myriad 2, in its boot ROM", "OpenVINO 2021.4 has no firmware for it: see docs/ncs.md"),
+    NCS1: (
+        "Myriad 2, in its boot ROM",
+        "OpenVINO 2021.4 has no firmware for it: see docs/first-generation.md",
+    ),
     NCS2: ("Myriad X, in its boot ROM (an OAK camera looks the same there)", ""),
     BOOTLOADER: ("Myriad X, in Luxonis' bootloader", ""),
     FLASH_BOOTED: ("Myriad X, runs from its flash", ""),

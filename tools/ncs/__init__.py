@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Optional
+from pathlib import Path
+from typing import Any, Dict, Optional
 
-from tools import movidius, myriad_blob
+from tools import movidius, myriad_blob, ncsdk
 from tools.stage import Input, Output, Result, Tool, write_json
 from tools.usb import Host
 
@@ -93,3 +94,9 @@ def devices() -> Result:
     return Result(
         metadata={"sticks": [dataclasses.asdict(stick) for stick in movidius.examine(Host.current())]}
     )
+
+
+@tool.parser
+def parse_profile(file: Path) -> Dict[str, Any]:
+    """Read what mvNCProfile of the first generation printed: times on the stick and the host, layers."""
+    return ncsdk.read(file)
