@@ -61,7 +61,7 @@ def test_a_record_says_what_it_was_made_from_and_by_which_versions(project: Proj
 def test_what_was_not_measured_says_why(project: Project) -> None:
     absent = [record for record in records(project) if record["status"] != "ok" and not emulated(record)]
     statuses = {record["device"]: record["status"] for record in absent}
-    no_device = dict.fromkeys(("GPU", "NPU", "MYRIAD"), "no_device")
+    no_device = dict.fromkeys(("GPU", "NPU", "MYRIAD", "OAK"), "no_device")
     assert statuses == {**no_device, "Myriad 2": "no_sdk"}
     for record in absent:
         assert record["latency_ms"] is None
