@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +31,21 @@ def convert(models: Sequence[str], work: Path, limit_s: float) -> dict[str, dict
         argv = [sys.executable, "runner.py", "run", stage, *chosen, "--work", str(work)]
         argv += ["--engine", "venv", "--weights", "generated", "--limit-s", str(limit_s)]
         subprocess.run(argv, cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
-        for ended in stages(work / "runs" / "latest"):
+        run = json.loads((work / "runs" / "latest" / "run.json").read_text())
+        for ended in run["stages"]:
             if ended["stage"] == stage:
                 found.setdefault(ended["model"], {})[chip] = about(ended, work)
     return found
-
-
-def stages(run: Path) -> list[dict[str, Any]]:
-    ended: list[dict[str, Any]] = json.loads((run / "run.json").read_text())["stages"]
-    return ended
 
 
 def about(ended: dict[str, Any], work: Path) -> dict[str, Any]:
     """Return what a stage has found out, and how long it took when it was made."""
     if ended["status"] != "ok":
         return {"reason": ended["reason"]}
-    result = json.loads((work / "store" / ended["key"] / "result.json").read_text())
-    runs: Iterable[Path] = (path for path in (work / "runs").iterdir() if not path.is_symlink())
-    times = [each["seconds"] for run in runs for each in stages(run) if each["key"] == ended["key"]]
-    return {**result["metadata"]["compiled"], "seconds": max(times)}
+    entry = work / "store" / ended["key"]
+    request, result = entry / "request.json", entry / "result.json"
+    seconds = result.stat().st_mtime - request.stat().st_mtime  # also of what an earlier run has made
+    return {**json.loads(result.read_text())["metadata"]["compiled"], "seconds": seconds}
 
 
 def row(model: str, found: dict[str, dict[str, Any]]) -> str:
