@@ -18,6 +18,7 @@ from typing import Any
 
 from host import ROOT, machine
 
+LIMIT_S = 300  # for one network
 STAGES = {"2480": "ncs.convert", "2450": "ncs.convert-2450"}
 COLUMNS = ("network", "nodes", "X: steps (engines)", "DRAM MiB", "CMX MiB", "blob MB", "s")
 COLUMNS += ("2: steps", "DRAM MiB", "blob MB", "s")
@@ -29,7 +30,7 @@ def convert(models: Sequence[str], work: Path) -> dict[str, dict[str, Any]]:
     for chip, stage in STAGES.items():
         chosen = [word for model in models for word in ("--model", model)] or ["--all-models"]
         argv = [sys.executable, "runner.py", "run", stage, *chosen, "--work", str(work)]
-        argv += ["--engine", "venv", "--weights", "generated"]
+        argv += ["--engine", "venv", "--weights", "generated", "--limit-s", str(LIMIT_S)]
         subprocess.run(argv, cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
         for ended in stages(work / "runs" / "latest"):
             if ended["stage"] == stage:
