@@ -262,7 +262,7 @@ def test_without_a_stick_that_is_known_at_once(run_stage: RunStage, small: Files
 
 @pytest.mark.tool
 def test_the_function_is_checked_without_a_stick(run_stage: RunStage, small: Files, tmp_path: Path) -> None:
-    inputs = dict(small)
+    inputs = {key: small[key] for key in ("onnx", "blob", "plan", "reference")}
     _, result = run_stage("ncs", "emulate", inputs=inputs)
     assert result.emulated is not None
     assert result.metadata["constants"] == {"rounded": 5, "values": 6336, "beyond_float16": 0}

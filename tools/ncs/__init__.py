@@ -93,21 +93,18 @@ def emulate(
     onnx: Input,
     blob: Input,
     plan: Input,
-    blob_2450: Input,
-    plan_2450: Input,
     reference: Input,
     threads: int = 0,
     precision: str = "fp16",
 ) -> Result:
     """Check the function that was compiled, in float16 on the CPU; no time is taken, and no stick needed.
 
-    Blobs and plans, of both chips, have to be of this network: see tools/ncs/emulation.py.
+    Blob and plan have to be of this network: see tools/ncs/emulation.py.
     """
     from tools.ncs import emulation, inference_engine, stick
 
     stick.check(inference_engine.PLUGIN, precision)
-    conversions = ((blob, plan), (blob_2450, plan_2450))
-    return emulation.check(onnx, conversions, reference, threads)
+    return emulation.check(onnx, blob, plan, reference, threads)
 
 
 @tool.command(measures=True)

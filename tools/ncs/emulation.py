@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -31,10 +31,9 @@ NOT_COUNTED = ("Input", "Output", "Const", "Reorder", "Convert")
 class EmulatedSession:
     """The network on OpenVINO's CPU plug-in, rounded as the stick's compiler rounds it."""
 
-    def __init__(self, core: Any, onnx: Path, blobs: Iterable[Blob], threads: int) -> None:
+    def __init__(self, core: Any, onnx: Path, compiled: Blob, threads: int) -> None:
         network = inference_engine.read_network(core, onnx)
-        for blob in blobs:
-            _require_same(network, blob)
+        _require_same(network, compiled)
         network, constants = rounded(core, network)
         # ENFORCE_BF16: else a CPU with AVX512-BF16 computes in that, which is coarser than float16
         config = {"ENFORCE_BF16": "NO", "CPU_THREADS_NUM": str(threads), "PERF_COUNT": "YES"}
@@ -74,18 +73,16 @@ class EmulatedSession:
         )
 
 
-def check(onnx: Path, conversions: Iterable[tuple[Path, Path]], reference: Path, threads: int) -> Result:
-    """Compare the emulated network with the reference; `conversions` are its blobs, each with its plan.
+def check(onnx: Path, blob: Path, plan: Path, reference: Path, threads: int) -> Result:
+    """Compare the emulated network with the reference; `blob` and `plan` are what it was compiled to.
 
     Raises:
         WrongOutput: float16 weights are not enough for it, or it is another network.
-        InvalidRequest: a blob or plan is corrupt or of another network, or a parameter makes no sense.
+        InvalidRequest: blob or plan is corrupt or of another network, or a parameter makes no sense.
     """
     target = Target("emulated", "CPU", "fp16", threads)
-    compiled = []
-    for blob, plan in conversions:
-        compiled.append(myriad_blob.read(blob))
-        stage_plan.read(plan, compiled[-1])
+    compiled = myriad_blob.read(blob)
+    stage_plan.read(plan, compiled)
     core = inference_engine.core()
 
     def load() -> EmulatedSession:
