@@ -18,7 +18,7 @@ from host.compose import Service
 from host.docker_cli import Console, builder, client, inspect, output
 from tools.stage import InvalidRequest, Unavailable
 
-__all__ = ["Console", "Image", "build", "builder", "list_images", "log_file", "missing", "pull", "push"]
+__all__ = ["Console", "Image", "build", "list_images", "log_file", "missing", "pull", "push"]
 
 BASE = "MOBILE_ACCELERATOR_BASE"
 REGISTRY = "MOBILE_ACCELERATOR_REGISTRY"

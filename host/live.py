@@ -111,9 +111,7 @@ class LiveTable:
         if outcome is None:
             return self._open_row(stage)
         status = "cached" if outcome.cached else outcome.status
-        text = (
-            state(outcome) if outcome.blocker else f"{status}: {outcome.error}" if outcome.error else status
-        )
+        text = state(outcome) if outcome.blocker else f"{status}: {outcome.why}" if outcome.why else status
         style = STYLES.get(status, "red")
         bar = ProgressBar(total=1, completed=1 if outcome.error is None else 0, width=20)
         return stage.name, stage.model, bar, f"{outcome.seconds:.1f} s", Text(text, style=style)

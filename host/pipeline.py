@@ -36,8 +36,17 @@ class Outcome:
 
     @property
     def status(self) -> str:
-        """`ok`, or what the error's class stands for."""
-        return self.error.status if self.error else "ok"
+        """`ok`, `emulated`, or what the error's class stands for."""
+        if self.error:
+            return self.error.status
+        return "emulated" if self.result and self.result.emulated else "ok"
+
+    @property
+    def why(self) -> StageError | None:
+        """What is to be said of a status that is not `ok`; of an emulated check too, which is no failure."""
+        if self.error or not (self.result and self.result.emulated):
+            return self.error
+        return StageError(self.result.emulated["reason"], hint=self.result.emulated["hint"])
 
 
 class Listener(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -51,10 +52,10 @@ def about(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
 def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, folder: Path) -> dict[str, Any]:
     """Return the record of one measurement; paths in it are relative to results.json in `folder`."""
     outcome = outcomes[stage]
-    result, error = outcome.result, outcome.error
+    result, error, why = outcome.result, outcome.error, outcome.why
     metrics = dict(result.metrics if result else error.metrics if error else {})
     metadata = dict(result.metadata if result else error.metadata if error else {})
-    ok = error is None
+    ok = outcome.status == "ok"
     identity = {
         key: str(metadata.pop(key, stage.params.get(key) or default))
         for key, default in (("runtime", stage.command.tool), ("device", "CPU"), ("precision", "fp32"))
@@ -65,12 +66,13 @@ def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, fold
         **identity,
         "engine": engine.name,
         "status": outcome.status,
-        "reason": str(error) if error else None,
-        "hint": (error.hint or "See the stage's log.") if error else None,
+        "reason": str(why) if why else None,
+        "hint": (why.hint or "See the stage's log.") if why else None,
         "simulated": bool(metadata.pop("simulated", False)),
         "latency_ms": _latency(metrics) if ok else None,
         "throughput_per_s": metrics.get("throughput_per_s") if ok else None,
-        "samples": _samples(outcome, folder),
+        "breakdown_ms": _breakdown(metrics) if ok else None,
+        **_files(outcome, folder),
         "load_ms": metrics.get("load_ms") if ok else None,
         "first_inference_ms": metrics.get("first_inference_ms") if ok else None,
         "peak_rss_mb": metrics.get("peak_rss_mb") if ok else None,
@@ -121,10 +123,19 @@ def _correctness(metrics: Mapping[str, float]) -> dict[str, float] | None:
     return found or None
 
 
-def _samples(outcome: Outcome, folder: Path) -> str | None:
-    if outcome.result is None or outcome.folder is None:
-        return None
-    return os.path.relpath(outcome.folder / outcome.result.outputs["samples"], folder)
+def _breakdown(metrics: Mapping[str, float]) -> dict[str, float] | None:
+    """The parts of an inference that the runtime tells apart (`breakdown_device_ms` becomes `device`)."""
+    parts = {key: re.fullmatch(r"breakdown_(\w+)_ms", key) for key in metrics}
+    return {match[1]: metrics[key] for key, match in parts.items() if match} or None
+
+
+def _files(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    """The raw samples, and what else the measurement wrote (`profile`, `sweep`)."""
+    if outcome.result is None or outcome.folder is None or outcome.status != "ok":
+        return {"samples": None, "files": {}}
+    outputs = outcome.result.outputs.items()
+    made = {key: os.path.relpath(outcome.folder / name, folder) for key, name in outputs}
+    return {"samples": made.pop("samples"), "files": made}
 
 
 def _weights(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any] | None:
@@ -158,7 +169,7 @@ def _stage(stage: Stage, outcome: Outcome, run: Run) -> dict[str, Any]:
         "cached": outcome.cached,
         "seconds": round(outcome.seconds, 3),
         "key": outcome.key,
-        "reason": str(outcome.error) if outcome.error else None,
+        "reason": str(outcome.why) if outcome.why else None,
         "log": os.path.relpath(log, run.folder) if log.exists() else None,
     }
 

@@ -7,15 +7,16 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from host.engines import Engine
-from host.pipeline import Outcome
-from host.plan import Stage
+if TYPE_CHECKING:  # these take 0.1 s to import, which `doctor` and `devices` do without
+    from host.engines import Engine
+    from host.pipeline import Outcome
+    from host.plan import Stage
 
 PIPE_WIDTH = (
     200  # characters; a table in a pipe is not to be folded to the 80 of a terminal that is not there
@@ -143,15 +144,15 @@ def weight_lines(weights: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
 
 
 def reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
-    """Yield why each stage was not done and what to do, models with the same reason together.
+    """Yield why each stage is not ok and what to do, models with the same reason together.
 
     Those that another's failure kept from being run are one line, after it.
     """
     blocked = collections.Counter(outcome.blocker for outcome in known.values())
     models: dict[str, list[str]] = {}
     for stage, outcome in known.items():
-        if outcome.error and not outcome.blocker:
-            text = f"{stage.name}: {outcome.status}: {outcome.error.one_line()}"
+        if outcome.why and not outcome.blocker:
+            text = f"{stage.name}: {outcome.status}: {outcome.why.one_line()}"
             if number := blocked[stage]:
                 stages = "1 stage that needs it was" if number == 1 else f"{number} stages that need it were"
                 text += f"\n{stages} not run"
@@ -164,8 +165,8 @@ def state(outcome: Outcome) -> str:
     """Return how a stage ended, for its line of the progress: the whole reason is said once, of its cause."""
     if outcome.blocker:
         return f"not run: needs {outcome.blocker.name}"
-    if outcome.error:
-        return f"{outcome.status}: {outcome.error.one_line()}"
+    if outcome.why:
+        return f"{outcome.status}: {outcome.why.one_line()}"
     return "cached" if outcome.cached else f"{outcome.seconds:.1f} s"
 
 

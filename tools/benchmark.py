@@ -1,6 +1,7 @@
-"""What all runtimes share: load, first inference, gate, timing, and the check after it; or inference alone.
+"""What all runtimes share: load, first inference, gate, timing, and the check after it; or less of it.
 
-A runtime supplies a `Session`; `run` and `write_answers` do the rest and make the result for the host.
+A runtime supplies a `Session`; `run` does the rest and makes the result for the host. `check` is for an
+emulator, whose time means nothing; `write_answers` for inference alone.
 """
 
 from __future__ import annotations
@@ -96,6 +97,33 @@ def run(load: Callable[[], Session], target: Target, reference: Path, samples: P
     """
     with _said_of(target):
         return _run(load, target, reference, samples)
+
+
+def check(load: Callable[[], Session], target: Target, reference: Path, *, reason: str, hint: str) -> Result:
+    """Load the network on an emulator and check it against `reference`; no time is taken.
+
+    `reason` says what stood in for the device, `hint` what it takes to measure.
+
+    Raises:
+        WrongOutput: the gate failed.
+        InvalidRequest: a file or a parameter is not what it should be.
+    """
+    with _said_of(target):
+        inputs, expected = arrays.read_reference(reference)
+        progress(0.0, f"loading on {target.device}")
+        session = load()
+        progress(0.1, f"checking {len(expected)} outputs")
+        metadata = {**session.metadata, "tolerance": gate.limits(expected, target.precision)}
+        try:
+            metrics = gate.check(infer_all(session, inputs), expected, target.precision)
+        except WrongOutput as error:
+            error.metadata = {**metadata, **error.metadata}
+            raise
+    return Result(
+        metrics=metrics,
+        metadata={**target.identity, **metadata, "operations": dict(session.operations())},
+        emulated={"reason": reason, "hint": hint},
+    )
 
 
 def write_answers(load: Callable[[], Session], target: Target, images: Path, answers: Path) -> Result:

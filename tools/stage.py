@@ -165,7 +165,8 @@ class Result:
     """What a tool leaves in result.json. Units are part of a metric's name: `latency_p90_ms`.
 
     `outputs` maps artifact names to file names in the stage folder. `error` is set instead of raising
-    across the border: `{"exit_code", "message", "hint"}`.
+    across the border: `{"exit_code", "message", "hint"}`. `emulated` is set where the network was checked
+    on an emulator, where time means nothing: `{"reason", "hint"}`.
     """
 
     outputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -173,6 +174,7 @@ class Result:
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     error: Optional[Mapping[str, Any]] = None
+    emulated: Optional[Mapping[str, str]] = None
 
     def write(self, folder: Path) -> None:
         """Write `folder`/result.json, atomically."""

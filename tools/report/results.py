@@ -78,6 +78,8 @@ class Record:
     metadata: Mapping[str, Any]
     folder: Path
     simulated: bool = False
+    breakdown_ms: Optional[Mapping[str, float]] = None
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     weights: Optional[Mapping[str, Any]] = None
 
     @property
