@@ -92,7 +92,9 @@ class Gadget:
             *(identity.vendor, identity.product, 0x0100),
             *(1, 2, 3, 1),
         )
-        os.write(self._ep0, struct.pack("<I", 0) + self._configuration(64) + self._configuration(512) + device)
+        os.write(
+            self._ep0, struct.pack("<I", 0) + self._configuration(64) + self._configuration(512) + device
+        )
         self._serving = threading.Thread(target=self._serve, daemon=True)
         self._serving.start()
 
@@ -131,7 +133,9 @@ class Gadget:
 
     def _serve(self) -> None:
         for setup in self._setups():
-            with contextlib.suppress(OSError):  # the host has given up on this request, or asks the next already
+            with contextlib.suppress(
+                OSError
+            ):  # the host has given up on this request, or asks the next already
                 self._handle(setup)
 
     def _setups(self) -> Iterator[Setup]:
