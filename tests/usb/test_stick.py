@@ -1,4 +1,4 @@
-"""OpenVINO's own boot code against a simulated stick, from its first look at the bus to where the firmware takes over."""
+"""OpenVINO's own boot code against a simulated stick, up to where the stick's firmware would take over."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A USB device that is a Python program: GadgetFS on the kernel's `dummy_hcd`, as root in the guest.
 
-FunctionFS would leave the choice of endpoints to the kernel, which never picks 0x01 here; GadgetFS has one file per
-endpoint, named by its address. Formats: Linux, include/uapi/linux/usb/gadgetfs.h and
+FunctionFS would leave the choice of endpoints to the kernel, which here takes 0x02 for the first; GadgetFS has
+one file per endpoint, named by its address. Formats: Linux, include/uapi/linux/usb/gadgetfs.h and
 drivers/usb/gadget/legacy/inode.c (files and events); USB 2.0, chapter 9 (descriptors, requests).
 """
 
@@ -64,9 +64,9 @@ def refuse(_setup: Setup, _data: bytes) -> None:
 class Gadget:
     """A high-speed device with one configuration, one vendor-specific interface and bulk endpoints.
 
-    `endpoints` are addresses such as 0x01 (to the device) and 0x81 (from it). `control` gets every request that USB
-    itself does not define, with the data of those that bring some; it returns what those that ask for data get, or
-    None to refuse.
+    `endpoints` are addresses such as 0x01 (to the device) and 0x81 (from it). `control` gets every request that
+    USB itself does not define, with the data of those that bring some; it returns what those that ask for data
+    get, or None to refuse.
     """
 
     def __init__(self, endpoints: Sequence[int], control: Control = refuse) -> None:
@@ -99,7 +99,7 @@ class Gadget:
         self._serving.start()
 
     def unplug(self) -> None:
-        """Disappear from the bus. Not while a thread is in `read` or `write`: GadgetFS would wait for it forever."""
+        """Disappear from the bus. Not while a thread is in `read` or `write`, for which GadgetFS would wait."""
         if self._serving is None:
             return
         os.write(self._stop[1], b"x")
@@ -113,16 +113,12 @@ class Gadget:
         self._configured.clear()
 
     def read(self, address: int, size: int) -> bytes:
-        """Return what the host sends to an endpoint: `size` bytes, or fewer at a transfer's end.
-
-        Raises:
-            OSError: the device is not plugged in any more.
-        """
+        """Return what the host sends to an endpoint: `size` bytes, or fewer at a transfer's end."""
         self._configured.wait()
         return os.read(self._open[address], size)
 
     def write(self, address: int, data: bytes) -> None:
-        """Give data to an endpoint; returns when the host has read it, and raises OSError as `read` does."""
+        """Give data to an endpoint; returns when the host has read it."""
         self._configured.wait()
         os.write(self._open[address], data)
 
@@ -184,13 +180,13 @@ class Gadget:
 
 
 def beside(live: Callable[[], None], command: Sequence[str]) -> int:
-    """Let a device live in a process of its own while a command runs, then pull it out; return the command's code."""
+    """Let a device live in a process of its own while a command runs; return the command's exit code."""
     device = multiprocessing.get_context("fork").Process(target=live)
     device.start()
     try:
         return subprocess.run(command, check=False).returncode
     finally:
-        device.kill()  # only this also ends a transfer that waits for the host
+        device.kill()  # which pulls it out, and ends a transfer that waits for the host
         device.join()
 
 

@@ -1,15 +1,13 @@
-"""A machine with a USB bus of its own: Debian's kernel in QEMU, the host's files, and one program that runs in it.
+"""A machine with a USB bus of its own: Debian's kernel in QEMU, the host's files, and one program.
 
-A build host, a container and a CI runner often have no USB at all. In the guest the kernel's `dummy_hcd` is both ends
-of a cable: a program can be a USB device (tests/lab/usb/gadget.py), and libusb, udev and Docker meet it as any other.
-
-The processor is emulated: hardware acceleration hangs where the host is itself a virtual machine without nesting.
+A build host, a container and a CI runner often have no USB at all. In the guest the kernel's `dummy_hcd` is both
+ends of a cable: a program can be a USB device (tests/lab/usb/gadget.py), and libusb, udev and Docker meet it as
+any other. The processor is emulated, as hardware acceleration hangs where the host is itself a virtual machine.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shlex
 import shutil
@@ -29,6 +27,7 @@ MODULES = (  # of Debian 12's kernel, in the order in which they depend on each 
     *("usb-common", "usbcore", "udc-core", "dummy_hcd", "gadgetfs"),
 )
 MEMORY_MB = 3072
+CACHE = platformdirs.user_cache_path("mobile-accelerator") / "usb-lab"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +70,8 @@ class Guest:
     ) -> Outcome:
         """Boot, run a program as root, switch off.
 
-        The guest sees the host's files as the caller does; what it writes is gone with it, but for `shared`, a
-        folder that has the same path in both (and no space in it).
+        The guest sees the host's files as the caller does. What it writes is gone with it, but for `shared`, a
+        folder that has the same path in both (without a space).
         """
         exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in (env or {}).items())
         (shared / "program").write_text(f"{exports}cd {shlex.quote(str(cwd))}\nexec {shlex.join(argv)}\n")
@@ -108,6 +107,19 @@ class Guest:
         ]
 
 
+def debian_package(name: str) -> Path:
+    """Return a package of this Debian as a file, which its archive has on first use; it is not installed."""
+    path = CACHE / f"{name}.deb"
+    if not path.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as part:
+            Path(part).chmod(0o755)  # apt downloads as a user of its own
+            subprocess.run(["apt-get", "download", "--quiet", name], cwd=part, check=True)
+            [deb] = Path(part).iterdir()
+            deb.rename(path)
+    return path
+
+
 def _kernel() -> Path:
     """Return the cached folder with `vmlinuz` and MODULES of the kernel that this Debian installs."""
     shown = subprocess.run(
@@ -118,17 +130,14 @@ def _kernel() -> Path:
     ).stdout
     package = re.search(r"linux-image-[\d.]+-\d+-amd64", shown)
     assert package, shown
-    folder = platformdirs.user_cache_path("mobile-accelerator") / "usb-lab" / package[0]
-    if folder.exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as part:
-        # not installed: the host keeps the kernel that it has
-        subprocess.run(["apt-get", "download", "--quiet", package[0]], cwd=part, check=True)
-        [deb] = Path(part).glob("*.deb")
-        (Path(part) / "kernel").mkdir()
-        _unpack(deb, Path(part) / "kernel")
-        os.rename(Path(part) / "kernel", folder)
+    folder = CACHE / package[0]
+    if not folder.exists():
+        deb = debian_package(package[0])
+        with tempfile.TemporaryDirectory(dir=CACHE) as part:
+            unpacked = Path(part) / "kernel"
+            unpacked.mkdir()
+            _unpack(deb, unpacked)
+            unpacked.rename(folder)
     return folder
 
 

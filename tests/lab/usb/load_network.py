@@ -1,7 +1,7 @@
-"""Load a network onto a stick with the real plug-in, and say what it says: `python load_network.py FOLDER LIMIT_S`.
+"""Load a network onto a stick with the real plug-in: `python load_network.py FOLDER LIMIT_S`.
 
-Prints one line of JSON: the exception's text and the seconds of the call. After LIMIT_S it is ended from outside
-Python, with a traceback that begins with `Timeout`: the plug-in has no limit of its own for a stick that is silent.
+Prints one line of JSON: the exception's text and the seconds of the call. After LIMIT_S it is ended, with a
+traceback that begins with `Timeout`: the plug-in has no limit of its own for a stick that is silent.
 """
 
 import faulthandler
