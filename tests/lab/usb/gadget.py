@@ -1,7 +1,7 @@
 """A USB device that is a Python program: GadgetFS on the kernel's `dummy_hcd`, as root in the guest.
 
-FunctionFS would leave the choice of endpoints to the kernel, which here takes 0x02 for the first; GadgetFS has
-one file per endpoint, named by its address. Formats: Linux, include/uapi/linux/usb/gadgetfs.h and
+FunctionFS would leave the choice of endpoints to the kernel, which here takes 0x02 for the first. GadgetFS
+has one file per endpoint, named by its address. Formats: Linux, include/uapi/linux/usb/gadgetfs.h and
 drivers/usb/gadget/legacy/inode.c (files and events); USB 2.0, chapter 9 (descriptors, requests).
 """
 
@@ -64,9 +64,9 @@ def refuse(_setup: Setup, _data: bytes) -> None:
 class Gadget:
     """A high-speed device with one configuration, one vendor-specific interface and bulk endpoints.
 
-    `endpoints` are addresses such as 0x01 (to the device) and 0x81 (from it). `control` gets every request that
-    USB itself does not define, with the data of those that bring some; it returns what those that ask for data
-    get, or None to refuse.
+    `endpoints` are addresses such as 0x01 (to the device) and 0x81 (from it). `control` gets every request
+    that USB itself does not define, with the data of those that bring some. It returns what those that ask
+    for data get, or None to refuse.
     """
 
     def __init__(self, endpoints: Sequence[int], control: Control = refuse) -> None:
@@ -99,7 +99,7 @@ class Gadget:
         self._serving.start()
 
     def unplug(self) -> None:
-        """Disappear from the bus. Not while a thread is in `read` or `write`, for which GadgetFS would wait."""
+        """Disappear from the bus. Not while a thread is in `read` or `write`: GadgetFS would wait for it."""
         if self._serving is None:
             return
         os.write(self._stop[1], b"x")

@@ -1,8 +1,9 @@
 """A machine with a USB bus of its own: Debian's kernel in QEMU, the host's files, and one program.
 
-A build host, a container and a CI runner often have no USB at all. In the guest the kernel's `dummy_hcd` is both
-ends of a cable: a program can be a USB device (tests/lab/usb/gadget.py), and libusb, udev and Docker meet it as
-any other. The processor is emulated, as hardware acceleration hangs where the host is itself a virtual machine.
+A build host, a container and a CI runner often have no USB at all. In the guest the kernel's `dummy_hcd` is
+both ends of a cable: a program can be a USB device (tests/lab/usb/gadget.py), and libusb, udev and Docker
+meet it as any other. The processor is emulated, as hardware acceleration hangs where the host is itself a
+virtual machine.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class Guest:
     ) -> Outcome:
         """Boot, run a program as root, switch off.
 
-        The guest sees the host's files as the caller does. What it writes is gone with it, but for `shared`, a
-        folder that has the same path in both (without a space).
+        The guest sees the host's files as the caller does. What it writes is gone with it, but for
+        `shared`, a folder that has the same path in both (without a space).
         """
         exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in (env or {}).items())
         (shared / "program").write_text(f"{exports}cd {shlex.quote(str(cwd))}\nexec {shlex.join(argv)}\n")

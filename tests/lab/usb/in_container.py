@@ -1,14 +1,16 @@
-"""The tool `ncs` in a container of a real Docker engine, with a simulated stick on the bus: runs in the guest, as root.
+"""The tool `ncs` in containers of a real Docker engine, beside a simulated stick: runs in the guest.
 
     python -m tests.lab.usb.in_container FOLDER LIMIT_S
 
-FOLDER has `image.tar` and `udev.deb`. Each of CASES gets a stick of its own, and a folder in FOLDER with what the stick
-saw and what the container printed, `output`.
+FOLDER has `image.tar` and `udev.deb`. Each of CASES gets a stick of its own, and a folder in FOLDER: what
+the stick saw, the `output` of the container, and `states`, what `runner.py devices` calls the stick before
+and after it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -25,34 +27,37 @@ from tests.lab.usb.stick import Stick
 
 BUS = Path("/dev/bus/usb/001")
 SCRIPT = Path(__file__).with_name("load_network.py")
+RUNNER = [sys.executable, str(ROOT / "runner.py")]
+SETTLE_S = 2
 
 
 def as_in_compose(service: Service) -> Service:
-    """With the bus folder and the right to open what appears in it."""
+    """Leave it with the bus folder, and the right to open what appears in it."""
     return service
 
 
 def node_alone(service: Service) -> Service:
-    """With the stick's node as it is at the start: `docker run --device`, which is not enough."""
+    """Give it the stick's node as it is at the start, like `docker run --device`."""
     node = max(BUS.iterdir())
     return dataclasses.replace(service, binds=(), device_cgroup_rules=(), devices=(f"{node}:{node}:rwm",))
 
 
 CASES: dict[str, Callable[[Service], Service]] = {
-    "before-the-udev-rule": as_in_compose,
-    "as-in-compose": as_in_compose,
-    "node-alone": node_alone,
+    "before the udev rules": as_in_compose,
+    "as in compose.yaml": as_in_compose,
+    "the node alone": node_alone,
 }
 
 
-def run_case(name: str, limit_s: str) -> str:
-    """Run the plug-in in a container of the image, with the settings of compose.yaml, as the case changes them."""
+def run_case(name: str, report: Path, limit_s: str) -> None:
+    """Run the plug-in in a container with the settings of compose.yaml, as the case changes them."""
     work = Path("/run/work")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     work.chmod(0o777)  # the container's user is not root
     shutil.copy(SCRIPT, work)
-    time.sleep(2)  # for the bus and udev to settle
+    time.sleep(SETTLE_S)  # for the kernel and udev to have seen the stick
+    before = stick_state()
     service = CASES[name](services(work)["ncs"])
     client = connect()
     container = client.containers.create(
@@ -63,9 +68,16 @@ def run_case(name: str, limit_s: str) -> str:
     )
     container.start()
     container.wait(timeout=120)
-    output: bytes = container.logs()
+    (report / "output").write_bytes(container.logs())
     container.remove()
-    return output.decode()
+    (report / "states").write_text(f"{before}\n{stick_state()}\n")
+
+
+def stick_state() -> str:
+    """Return the runner's word for it."""
+    done = subprocess.run([*RUNNER, "devices", "--json"], check=True, capture_output=True, text=True)
+    [state] = [device["state"] for device in json.loads(done.stdout) if device["kind"] == "stick"]
+    return str(state)
 
 
 def start_udev(package: Path) -> None:
@@ -77,29 +89,38 @@ def start_udev(package: Path) -> None:
     subprocess.run(["/lib/systemd/systemd-udevd", "--daemon"], check=True)
 
 
-def main() -> None:
-    folder, limit_s = Path(sys.argv[1]), sys.argv[2]
-    start_udev(folder / "udev.deb")
-    with (folder / "dockerd.log").open("w") as log:
-        daemon = ["dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
-        subprocess.Popen(daemon, stdout=log, stderr=log)
+def start_docker(log: Path, image: Path) -> None:
+    """Start an engine whose containers can have no network, and give it the image."""
+    daemon = ["dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
+    with log.open("w") as file:
+        subprocess.Popen(daemon, stdout=file, stderr=file)
     while not Path("/var/run/docker.sock").exists():
-        time.sleep(0.5)
-    print("dockerd answers", Path("/proc/uptime").read_text().split()[0], flush=True)
-    subprocess.run(["docker", "load", "--quiet", "--input", str(folder / "image.tar")], check=True)
-    print("image is there", Path("/proc/uptime").read_text().split()[0], flush=True)
+        time.sleep(0.2)
+    with image.open("rb") as file:
+        connect().images.load(file)
+
+
+def main(folder: Path, limit_s: str) -> None:
+    start_udev(folder / "udev.deb")
+    start_docker(folder / "dockerd.log", folder / "image.tar")
+    note("the image is there")
     for name in CASES:
-        if name == "as-in-compose":
-            rules = [sys.executable, str(ROOT / "runner.py"), "doctor", "--install-udev"]
-            subprocess.run(rules, input="y\n", text=True, check=True)
+        if name != "before the udev rules":
+            subprocess.run([*RUNNER, "doctor", "--install-udev"], input="y\n", text=True, check=True)
         report = folder / name
         report.mkdir()
-        beside(Stick(report, "none").live, [sys.executable, "-m", __spec__.name, str(report), limit_s, name])
-        print(name, Path("/proc/uptime").read_text().split()[0], flush=True)
+        stick = Stick(report, "none")
+        beside(stick.live, [sys.executable, "-m", "tests.lab.usb.in_container", name, str(report), limit_s])
+        note(name)
+
+
+def note(what: str) -> None:
+    uptime_s = Path("/proc/uptime").read_text().split()[0]
+    print(f"{uptime_s} s: {what}", flush=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 4:
-        (Path(sys.argv[1]) / "output").write_text(run_case(sys.argv[3], sys.argv[2]))
+    if sys.argv[1] in CASES:
+        run_case(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
     else:
-        main()
+        main(Path(sys.argv[1]), sys.argv[2])

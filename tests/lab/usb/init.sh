@@ -1,7 +1,7 @@
 #!/bin/busybox sh
-# The first process of the guest: the host's files below, what is written on top of them in memory only, and one
-# folder that both see at the same path (SHARED, from the kernel's command line). Its `program` runs, its output and
-# exit code are left beside it, and the machine is switched off.
+# The first process of the guest: the host's files below, what is written on top of them in memory only, and
+# one folder that both see at the same path (SHARED, from the kernel's command line). Its `program` runs,
+# its output and exit code are left beside it, and the machine is switched off.
 /bin/busybox --install -s /bin
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 

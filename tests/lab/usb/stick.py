@@ -2,12 +2,13 @@
 
     python -m tests.lab.usb.stick --report FOLDER [--fault FAULT] COMMAND...
 
-plugs one in, runs the command and takes it out again; the command's exit code is its own. What the device saw is
-in FOLDER: `events.jsonl` (times in seconds since it was plugged in) and `firmware`, the upload as it came.
+plugs one in, runs the command and takes it out again; the command's exit code is its own. What the device
+saw is in FOLDER: `events.jsonl` (times in seconds since it was plugged in) and `firmware`, the upload as it
+came.
 
-As the boot code of OpenVINO 2021.4 expects (XLink/pc/protocols/usb_boot.c, mvnc/src/mvnc_api.c): the ROM's device
-takes firmware on bulk endpoint 0x01, disappears, and comes back with another product id. Then the plug-in sends a
-ping of the XLink protocol; what lies behind it belongs to the firmware and is not answered.
+As the boot code of OpenVINO 2021.4 expects (XLink/pc/protocols/usb_boot.c, mvnc/src/mvnc_api.c): the ROM's
+device takes firmware on bulk endpoint 0x01, disappears, and comes back with another product id. Then the
+plug-in sends a ping of the XLink protocol; what lies behind it belongs to the firmware and is not answered.
 """
 
 from __future__ import annotations
