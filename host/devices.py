@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable, Sequence
 
+from host.findings import print_findings
 from tools import movidius
 from tools.usb import SIMULATED_HOST, Host
 
@@ -26,6 +28,11 @@ class Device:
     where: str = ""
     details: dict[str, str | float] = dataclasses.field(default_factory=dict)
     simulated: bool = False
+
+    @property
+    def summary(self) -> str:
+        """Name, place and what was found, in one line."""
+        return ", ".join(part for part in (self.name, self.where, self.found) if part)
 
 
 def sticks() -> Iterable[Device]:
@@ -54,15 +61,12 @@ def attached() -> list[Device]:
 
 def show(*, as_json: bool) -> None:
     """Print what is attached."""
-    from host.show import print_json, table
-
     found = attached()
     if as_json:
-        print_json([dataclasses.asdict(device) for device in found])
+        print(json.dumps([dataclasses.asdict(device) for device in found], indent=2))
         return
-    table(
-        ("kind", "device", "where", "state", "found", "what to do"),
-        [(d.kind, d.name, d.where, labelled(d.state, d), d.found, d.mend) for d in found],
+    print_findings(
+        [(labelled(device.state, device), device.kind, device.summary, device.mend) for device in found]
     )
     if any(device.simulated for device in found):
         print(f"\nsimulated: what {SIMULATED_HOST} names, not this host")

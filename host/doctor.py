@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 import sys
@@ -11,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from host import docker_cli, images, machine, show
+from host import docker_cli, images, machine
 from host.devices import attached, labelled
 from host.engines.choose import services
 from host.engines.venv import cache_folder, installed_python
+from host.findings import print_findings
 from host.store import Store
 from host.toolbox import builds
 from tools.stage import StageError
@@ -37,12 +39,9 @@ def report(work: Path, *, as_json: bool) -> int:
     """Print all checks; return 0 if at least one engine can run, else 1."""
     checks = examine(work)
     if as_json:
-        show.print_json([dataclasses.asdict(check) for check in checks])
+        print(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
     else:
-        show.table(
-            ("check", "state", "found", "what to do"),
-            [(check.name, check.state, check.found, check.mend) for check in checks],
-        )
+        print_findings([(check.state, check.name, check.found, check.mend) for check in checks])
     return 1 if any(check.state == "missing" for check in checks) else 0
 
 
@@ -166,10 +165,9 @@ def _ca_bundle() -> Check:
 
 def _devices() -> Iterator[Check]:
     for device in attached():
-        what = (device.name, device.where, device.found) if device.where else (device.found,)
         yield Check(
             name=device.kind,
             state={True: "ok", False: "missing", None: "absent"}[device.usable],
-            found=f"{labelled(device.state, device)}: {', '.join(what)}",
+            found=f"{labelled(device.state, device)}: {device.summary}",
             mend=device.mend,
         )

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:  # these take 0.1 s to import, which `doctor` and `devices` do without
-    from host.engines import Engine
-    from host.pipeline import Outcome
-    from host.plan import Stage
+from host.engines import Engine
+from host.pipeline import Outcome
+from host.plan import Stage
 
 PIPE_WIDTH = (
     200  # characters; a table in a pipe is not to be folded to the 80 of a terminal that is not there
@@ -80,12 +80,17 @@ def _builds(builds: Mapping[str, str]) -> Iterable[str]:
 def _results(records: Sequence[Mapping[str, Any]]) -> None:
     for model in dict.fromkeys(record["model"] for record in records):
         print(f"\n{model}")
-        table(COLUMNS, [_row(record) for record in records if record["model"] == model])
+        mine = [record for record in records if record["model"] == model]
+        table(COLUMNS, [_row(record) for record in mine])
+        for line in dict.fromkeys(itertools.chain(*map(_beside, mine))):  # records share their conversions
+            print(line)
 
 
 def _row(record: Mapping[str, Any]) -> list[str | Text]:
     latency = record["latency_ms"] or {}
     status = record["status"] + (" (simulated)" if record["simulated"] else "")
+    if record["metadata"].get("scenario") == "throughput":
+        status += f" ({record['metadata']['requests']} requests in flight)"
     return [
         backend(record),
         record["device"],
@@ -98,6 +103,30 @@ def _row(record: Mapping[str, Any]) -> list[str | Text]:
         _correctness(record["correctness"]),
         Text(status, style=STYLES.get(record["status"], "red")),
     ]
+
+
+def _beside(record: Mapping[str, Any]) -> Iterable[str]:
+    """Yield where the time of an inference went or, of what was not timed, what it was compiled to."""
+    if parts := record["breakdown_ms"]:
+        took = ", ".join(f"{part} {_number(value)} ms" for part, value in parts.items())
+        yield f"{backend(record)} on {record['device']}, {record['precision']}: {took}"
+    if record["status"] == "ok":
+        return
+    for stage in record["metadata"]["made_by"].values():
+        if found := stage.get("compiled"):
+            done = "" if found.get("unsupported_layers") else "compiled "
+            facts = ", ".join(_compiled(found))
+            yield f"{record['backend']} {done}for {found['chip']}" + (f": {facts}" if facts else "")
+
+
+def _compiled(found: Mapping[str, Any]) -> Iterable[str]:
+    for key in ("stages", "shaves"):
+        if (number := found.get(key)) is not None:
+            yield f"{number} {key}"
+    if (size := found.get("blob_bytes")) is not None:
+        yield f"{_number(size / 1e6)} MB blob"
+    if layers := found.get("unsupported_layers"):
+        yield "unsupported: " + ", ".join(f"{layer['node']} ({layer['operator']})" for layer in layers)
 
 
 def backend(record: Mapping[str, Any]) -> str:

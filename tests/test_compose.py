@@ -31,6 +31,7 @@ ENVIRONMENTS = {
         "MOBILE_ACCELERATOR_UID": "4",
         "MOBILE_ACCELERATOR_GID": "5",
         "MOBILE_ACCELERATOR_WORK": "/srv/bench/work",
+        "MOBILE_ACCELERATOR_NCS1_SDK": "/opt/movidius",
         "MOBILE_ACCELERATOR_USB": "/dev/bus/usb",
         "REQUESTS_CA_BUNDLE": "/srv/ca.pem",
         "PIP_CONFIG_FILE": "/srv/pip.conf",
@@ -230,7 +231,7 @@ def _service(name: str, data: dict[str, Any]) -> Service:
     return Service(
         name=name,
         build=Build(**{**build, "context": Path(build["context"])}),
-        volumes=tuple(f"{volume['source']}:{volume['target']}:rw" for volume in short),
+        volumes=tuple(f"{v['source']}:{v['target']}:{'ro' if v.get('read_only') else 'rw'}" for v in short),
         binds=tuple(Bind(source=v["source"], target=v["target"]) for v in volumes if v not in short),
         mem_limit_bytes=int(plain.pop("mem_limit")),
         **lists,

@@ -28,7 +28,10 @@ NAMES = {
     FLASH_BOOTED: "OAK camera",
 }
 RESTING = {
-    NCS1: ("Myriad 2, in its boot ROM", "OpenVINO 2021.4 has no firmware for it: see docs/ncs.md"),
+    NCS1: (
+        "Myriad 2, in its boot ROM",
+        "OpenVINO 2021.4 has no firmware for it: see docs/first-generation.md",
+    ),
     NCS2: ("Myriad X, in its boot ROM (an OAK camera looks the same there)", ""),
     BOOTLOADER: ("Myriad X, in Luxonis' bootloader", ""),
     FLASH_BOOTED: ("Myriad X, runs from its flash", ""),
@@ -149,10 +152,10 @@ def _no_stick(host: Host, count: int) -> Stick:
     if platform.system() != "Linux" and not host.simulated:
         found = f"{platform.system()} does not show its USB devices in files"
         mend = "use --engine venv: containers run in a virtual machine there, without the USB devices"
-        return Stick("-", "no bus", found, mend)
+        return Stick("", "no bus", found, mend)
     if not host.devices_folder.is_dir():
         found = f"the kernel has no USB ({host.devices_folder} is not there)"
         mend = f"pass a stick on to the virtual machine, as {VENDOR}:{NCS2} and as {VENDOR}:{BOOTED}"
-        return Stick("-", "no bus", found, mend)
+        return Stick("", "no bus", found, mend)
     found = f"no Movidius device ({VENDOR}) among {count} on USB"
-    return Stick("-", "none", found, "plug it in; if it is, try another port and cable")
+    return Stick("", "none", found, "plug it in; if it is, try another port and cable")

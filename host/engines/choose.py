@@ -23,12 +23,14 @@ USB = Path("/dev/bus/usb")
 
 def services(work: Path) -> Mapping[str, Service]:
     """Return compose.yaml's services as they are for the work folder, the caller's user and this host."""
+    from host import sdks
     from host.compose import load  # YAML takes 0.05 s to import, which the venv engine has no use for
 
     user = {"MOBILE_ACCELERATOR_UID": os.getuid(), "MOBILE_ACCELERATOR_GID": os.getgid()}
     caller = {key: str(value) for key, value in user.items()} if os.getuid() else {}
     usb = {"MOBILE_ACCELERATOR_USB": str(USB)} if USB.is_dir() else {}
-    environment = {**caller, **usb, **os.environ, "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
+    paths = {**sdks.absolute(os.environ), "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
+    environment = {**caller, **usb, **os.environ, **paths}
     return load(ROOT / "compose.yaml", environment)
 
 
