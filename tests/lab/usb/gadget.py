@@ -72,10 +72,8 @@ class Gadget:
     def __init__(self, endpoints: Sequence[int], control: Control = refuse) -> None:
         self._endpoints = endpoints
         self._control = control
-        self._ep0 = -1
         self._open: dict[int, int] = {}
         self._configured = threading.Event()
-        self._serving: threading.Thread | None = None
         self._stop = os.pipe()
         if not FILES.exists():
             FILES.mkdir()
@@ -86,26 +84,17 @@ class Gadget:
         self._strings = ["", identity.maker, identity.name, identity.serial]
         [ep0] = [path for path in FILES.iterdir() if not path.name.startswith("ep")]
         self._ep0 = os.open(ep0, os.O_RDWR | os.O_NONBLOCK)
-        device = struct.pack(
-            "<BBH4B3H4B",
-            *(18, 1, 0x0200, 0, 0, 0, 64),
-            *(identity.vendor, identity.product, 0x0100),
-            *(1, 2, 3, 1),
-        )
-        os.write(
-            self._ep0, struct.pack("<I", 0) + self._configuration(64) + self._configuration(512) + device
-        )
+        device = struct.pack("<2BH4B", 18, 1, 0x0200, 0, 0, 0, 64)
+        device += struct.pack("<3H4B", identity.vendor, identity.product, 0x0100, 1, 2, 3, 1)
+        os.write(self._ep0, bytes(4) + self._configuration(64) + self._configuration(512) + device)
         self._serving = threading.Thread(target=self._serve, daemon=True)
         self._serving.start()
 
     def unplug(self) -> None:
         """Disappear from the bus. Not while a thread is in `read` or `write`: GadgetFS would wait for it."""
-        if self._serving is None:
-            return
         os.write(self._stop[1], b"x")
         self._serving.join()
         os.read(self._stop[0], 1)
-        self._serving = None
         os.close(self._ep0)
         for file in self._open.values():
             os.close(file)
@@ -129,9 +118,7 @@ class Gadget:
 
     def _serve(self) -> None:
         for setup in self._setups():
-            with contextlib.suppress(
-                OSError
-            ):  # the host has given up on this request, or asks the next already
+            with contextlib.suppress(OSError):  # the host has given up on this request
                 self._handle(setup)
 
     def _setups(self) -> Iterator[Setup]:
@@ -146,20 +133,20 @@ class Gadget:
                     yield Setup(*fields)
 
     def _handle(self, setup: Setup) -> None:
+        answer, data = None, b""
         if (setup.request_type, setup.request) == (0, SET_CONFIGURATION):
             self._configure()
-            os.read(self._ep0, 0)  # which says that it is done
-            return
-        if (setup.request_type, setup.request) == (DIRECTION_IN, GET_DESCRIPTOR):
-            answer = self._string(setup.value & 0xFF) if setup.value >> 8 == STRING else None
+        elif (setup.request_type, setup.request) == (DIRECTION_IN, GET_DESCRIPTOR):
+            if setup.value >> 8 == STRING:
+                answer = self._string(setup.value & 0xFF)
         else:
-            data = b"" if setup.asks or not setup.length else os.read(self._ep0, setup.length)
+            if setup.length and not setup.asks:
+                data = os.read(self._ep0, setup.length)
             answer = self._control(setup, data)
         if setup.asks and answer is not None:
             os.write(self._ep0, answer[: setup.length])
-        elif setup.asks:
-            os.read(self._ep0, 0)  # a transfer in the wrong direction: how GadgetFS is told to refuse
-        elif not setup.length:
+        elif not data:
+            # done, if there was nothing to transfer; refused, if data were asked for (the wrong direction)
             os.read(self._ep0, 0)
 
     def _configure(self) -> None:

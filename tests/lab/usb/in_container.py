@@ -20,6 +20,7 @@ from pathlib import Path
 
 from host import ROOT
 from host.compose import Service
+from host.docker_cli import client
 from host.engines.choose import services
 from host.engines.container import connect
 from tests.lab.usb.gadget import beside
@@ -59,8 +60,7 @@ def run_case(name: str, report: Path, limit_s: str) -> None:
     time.sleep(SETTLE_S)  # for the kernel and udev to have seen the stick
     before = stick_state()
     service = CASES[name](services(work)["ncs"])
-    client = connect()
-    container = client.containers.create(
+    container = connect().containers.create(
         service.image,
         ["/work/load_network.py", "/work", limit_s],
         entrypoint=["/opt/tool/bin/python"],
@@ -96,8 +96,8 @@ def start_docker(log: Path, image: Path) -> None:
         subprocess.Popen(daemon, stdout=file, stderr=file)
     while not Path("/var/run/docker.sock").exists():
         time.sleep(0.2)
-    with image.open("rb") as file:
-        connect().images.load(file)
+    # by the client, which has no time limit: unpacking takes minutes on an emulated processor
+    subprocess.run([client(), "load", "--quiet", "--input", str(image)], check=True)
 
 
 def main(folder: Path, limit_s: str) -> None:
