@@ -14,20 +14,16 @@ import socket
 import socketserver
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tools.phone.adb import Server, hint_for
 from tools.stage import DeviceNotFound
 
-if TYPE_CHECKING:
-    from host.plan import Stage
-
 SOCKET = "adb.socket"  # in the work folder; compose.yaml names it as a container sees it
 ADDRESS = "ADB_SERVER_SOCKET"  # adb's own variable
 START_LIMIT_S = 30
-PIECE = 1 << 18
+PIECE = 1 << 20
 
 
 @contextlib.contextmanager
@@ -70,14 +66,11 @@ def _run(adb: str, command: str) -> None:
 
 
 @contextlib.contextmanager
-def bridge(work: Path, phone: str, stages: Iterable[Stage]) -> Iterator[None]:
-    """Let tools reach the adb server for the block, if one of the stages takes a phone.
+def bridge(work: Path, phone: str) -> Iterator[None]:
+    """Let tools reach the adb server for the block.
 
     `phone` is the one that was asked for; if it is on the network, HOST:PORT, the server is told to connect.
     """
-    if not any("phone" in stage.command.params for stage in stages):
-        yield
-        return
     path = work / SOCKET
     path.unlink(missing_ok=True)  # a killed runner's; the work folder is locked, so no other one is alive
     with contextlib.ExitStack() as stack:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
@@ -20,14 +21,12 @@ SIMULATED = (
 )
 READ = r"""
 section() { echo "@@ $1"; }
-each() { for path in $1; do [ -r "$path" ] && echo "$path $(cat "$path" 2>/dev/null)"; done; }
 section properties; getprop
 section uid; id -u
 section su; command -v su
 section cpus; cat /sys/devices/system/cpu/possible
-section frequencies; each "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/*[_a-z]"
-section capacities; each "/sys/devices/system/cpu/cpu[0-9]*/cpu_capacity"
-section zones; each "/sys/class/thermal/thermal_zone*/type"; each "/sys/class/thermal/thermal_zone*/temp"
+section frequencies; grep -sH . {frequencies}
+section zones; grep -sH . /sys/class/thermal/thermal_zone*/type /sys/class/thermal/thermal_zone*/temp
 section thermalservice; dumpsys thermalservice
 section battery; dumpsys battery
 section power; dumpsys power | grep -E 'mWakefulness=|mStayOn='
@@ -35,7 +34,7 @@ section window; dumpsys window | grep -m 1 -oE '(mDreamingLockscreen|isKeyguardS
 section airplane; settings get global airplane_mode_on
 section memory; grep -E 'MemTotal|MemAvailable' /proc/meminfo
 section load; cat /proc/loadavg
-section disk; df -k {root} 2>/dev/null || df -k /data/local/tmp
+section disk; df -k {parent}
 exit 0
 """
 FREQUENCY_FILES = (
@@ -156,8 +155,9 @@ class State:
 
 def read(phone: Phone) -> State:
     """Ask the phone."""
-    said = phone.shell(READ.replace("{root}", phone.root), timeout_s=30).check("looking at its state")
-    return parse(said)
+    files = " ".join(f"/sys/devices/system/cpu/cpu[0-9]*/cpufreq/{name}" for name in FREQUENCY_FILES)
+    command = READ.replace("{frequencies}", files).replace("{parent}", str(PurePosixPath(phone.root).parent))
+    return parse(phone.shell(command, timeout_s=30).check("looking at its state"))
 
 
 def parse(text: str) -> State:
@@ -204,9 +204,8 @@ def _sections(text: str) -> Mapping[str, str]:
 def _clusters(text: str) -> tuple[Cluster, ...]:
     """Cores that share a clock, from /sys/devices/system/cpu/cpu*/cpufreq."""
     of_cpu: dict[int, dict[str, str]] = {}
-    for cpu, name, value in re.findall(r"/cpu(\d+)/cpufreq/(\w+) (.*)", text):
-        if name in FREQUENCY_FILES:
-            of_cpu.setdefault(int(cpu), {})[name] = value.strip()
+    for cpu, name, value in re.findall(r"/cpu(\d+)/cpufreq/(\w+):(.*)", text):
+        of_cpu.setdefault(int(cpu), {})[name] = value.strip()
     found: dict[tuple[int, ...], Cluster] = {}
     for cpu, said in of_cpu.items():
         if not said.get("cpuinfo_max_freq", "").isdigit():
@@ -224,9 +223,9 @@ def _clusters(text: str) -> tuple[Cluster, ...]:
 
 def _temperatures(zones: str, service: str) -> Mapping[str, float]:
     """Degrees Celsius of the kernel's zones, or of Android's service where those are closed to adb's user."""
-    types = dict(re.findall(r"/thermal_zone(\d+)/type (.+)", zones))
+    types = dict(re.findall(r"/thermal_zone(\d+)/type:(.+)", zones))
     found = {}
-    for number, value in re.findall(r"/thermal_zone(\d+)/temp (-?\d+)", zones):
+    for number, value in re.findall(r"/thermal_zone(\d+)/temp:(-?\d+)", zones):
         found[types.get(number, f"zone{number}")] = _degc(int(value))
     if not found:
         current = service.partition("Current temperatures from HAL")[2] or service
