@@ -25,9 +25,7 @@ Source = Union[io.FileIO, io.BytesIO]
 ANSWER_LIMIT_S = 15.0  # a server itself waits 10 s for a phone on the network
 STALL_LIMIT_S = 60.0  # for a transfer in which not a byte moves
 HEADER, CHUNK = 8, 64 * 1024  # SYNC_DATA_MAX of file_sync_protocol.h
-PIECE = 16 * (
-    HEADER + CHUNK
-)  # at once: the server passes on what it gets, and waits for the phone after each
+PIECE = 16 * (HEADER + CHUNK)  # at once: after each that a server gets it waits for the phone
 EXECUTABLE = 0o100755  # a phone's files arrive with the mode that is asked for, and a program needs its x
 ENDED = "it ended"
 STDOUT, STDERR, EXIT = 1, 2, 3  # shell_protocol.h

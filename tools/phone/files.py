@@ -71,14 +71,18 @@ def push(phone: Phone, files: Mapping[str, Path], folder: str) -> Pushed:
 def check_program(path: Path, abis: tuple[str, ...]) -> None:
     """See to it that a program or library can run on a phone with these ABIs, by its ELF header.
 
+    A script runs on any.
+
     Raises:
-        InvalidRequest: it is no ELF file.
+        InvalidRequest: it is neither.
         Unsupported: it is for another ABI.
     """
     with path.open("rb") as file:
         header = file.read(20)
+    if header[:2] == b"#!":
+        return
     if header[:4] != b"\x7fELF":
-        message = f"{path.name} is no program for Android (not an ELF file)"
+        message = f"{path.name} is no program for Android (neither ELF nor a script)"
         raise InvalidRequest(message, hint="Is it an archive, or a page that a download gave instead?")
     machine = int.from_bytes(header[18:20], "little")
     abi = MACHINES.get(machine, f"ELF machine {machine}")
