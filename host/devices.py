@@ -84,7 +84,7 @@ def _state(found: phone.Found, server: phone.Server) -> tuple[phone.State | None
     if not found.ready:
         return None, ""
     try:
-        return phone.choose(found.serial, server).state(), ""
+        return phone.Phone(found.serial, server).state(), ""
     except StageError as error:
         return None, str(error)
 

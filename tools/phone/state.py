@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any, Optional
 if TYPE_CHECKING:
     from tools.phone.device import Phone
 
-SIMULATED = (
-    "ro.mobile_accelerator.simulated"  # a stand-in for a phone has it, and says what it stands in with
-)
+SIMULATED = "ro.mobile_accelerator.simulated"  # a property that only a stand-in has: what it is
 READ = r"""
 section() { echo "@@ $1"; }
 section properties; getprop
@@ -37,26 +35,27 @@ section load; cat /proc/loadavg
 section disk; df -k {parent}
 exit 0
 """
-FREQUENCY_FILES = (
+FREQUENCY_FILES = [
     "scaling_governor",
     "scaling_min_freq",
     "scaling_max_freq",
     "cpuinfo_max_freq",
     "related_cpus",
-)
-TEMPERATURE_TYPES = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    9,
-)  # android.os.Temperature: CPU, GPU, battery, skin, USB port, NPU; no voltages
+]
+# of android.os.Temperature: CPU, GPU, battery, skin, USB port, NPU; the others are no temperatures
+TEMPERATURE_TYPES = (0, 1, 2, 3, 4, 9)
 PLAUSIBLE_DEGC = (-30.0, 150.0)  # a zone that is switched off reads -40 or -274
-CONDITIONS = (
-    *("throttling", "battery_percent", "charging", "plugged", "root", "awake", "airplane_mode"),
-    *("memory_free_mb", "load_1m"),
-)
+CONDITIONS = [
+    "throttling",
+    "battery_percent",
+    "charging",
+    "plugged",
+    "root",
+    "awake",
+    "airplane_mode",
+    "memory_free_mb",
+    "load_1m",
+]
 CHARGING = {1: "unknown", 2: "charging", 3: "discharging", 4: "not charging", 5: "full"}  # BatteryManager
 
 
@@ -81,7 +80,8 @@ class State:
         clusters: the slowest first; empty where the phone does not tell.
         temperatures_degc: sensor -> degrees.
         throttling: Android's thermal status, 0 (none) to 6 (shut down).
-        battery, power: level in percent; what `dumpsys battery` says of charging.
+        charging, plugged: e.g. "discharging"; "AC", "USB", ..., or "no".
+        root, su: whether adb's user is root; whether there is a `su`, which is not tried.
         awake, locked, airplane_mode: screen on; lock screen shown; radios off.
         simulated: what stands in for a phone, "" for a real one.
     """
@@ -191,7 +191,7 @@ def parse(text: str) -> State:
         memory_mb=_kb_to_mb(_found(r"MemTotal:\s+(\d+)", sections["memory"])),
         memory_free_mb=_kb_to_mb(_found(r"MemAvailable:\s+(\d+)", sections["memory"])),
         disk_free_mb=_kb_to_mb(_found(r"\d+\s+\d+\s+(\d+)\s+\d+%", sections["disk"])),
-        load_1m=float(_found(r"^([\d.]+)", sections["load"]) or "nan") if sections["load"] else None,
+        load_1m=_float(_found(r"^([\d.]+)", sections["load"])),
         simulated=properties.get(SIMULATED, ""),
     )
 
@@ -277,6 +277,10 @@ def _is(value: Optional[str], wanted: str) -> Optional[bool]:
 
 def _int(value: Optional[str]) -> Optional[int]:
     return int(value) if value is not None and value.strip().isdigit() else None
+
+
+def _float(value: Optional[str]) -> Optional[float]:
+    return None if value is None else float(value)
 
 
 def _kb_to_mb(value: Optional[str]) -> Optional[int]:
