@@ -248,6 +248,8 @@ class Tool:
         python: the Python version that its lock file is made for (the venv engine looks for it).
         builds: its other builds, of the same code with other packages: name -> Python version. The build
             `legacy` of `tf1` is the service `tf1-legacy`, with the lock requirements-legacy.txt.
+        restriction: the licence of a package that forbids passing its images on, if one does; they are then
+            built where they are needed, and never pushed or pulled.
     """
 
     def __init__(
@@ -257,11 +259,13 @@ class Tool:
         packages: Iterable[str] = (),
         python: str = "3.11",
         builds: Optional[Mapping[str, str]] = None,
+        restriction: str = "",
     ) -> None:
         self.name = name
         self.packages = tuple(packages)
         self.python = python
         self.builds = dict(builds or {})
+        self.restriction = restriction
         self.commands: dict[str, Command] = {}
 
     def command(
