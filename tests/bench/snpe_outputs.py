@@ -2,8 +2,8 @@
 
     python -m tests.bench.snpe_outputs [--model NAME ...] [--work WORK] [--n-inputs 2] [--limit-s 900]
 
-Prints the table of docs/snapdragon.md: of each network and precision what the gate says, the lowest cosine and
-the largest absolute error, and the quantised layer that is off most (signal-to-quantisation-noise ratio).
+Prints the table of docs/snapdragon.md: of each network and precision what the gate says, the lowest cosine
+and the largest absolute error, and the quantised layer that is off most (signal-to-quantisation-noise ratio).
 An emulated inference of a large network takes minutes, so it checks few inputs, and a stage that takes longer
 than the limit is left out, as such. What is done is kept in the work folder, so it goes on where it stopped.
 """

@@ -89,7 +89,7 @@ def context_int16(
 
 @tool.command()
 def quantize(onnx: Input, calibration: Input, qnn_int8: Output = "{model}.qnn-int8.onnx") -> Result:
-    """Quantise activations and weights to 8 bits as the HTP takes them; the softmax stays float."""
+    """Quantise activations and weights to 8 bits as the HTP takes them; a last softmax stays float."""
     return _quantize(onnx, calibration, qnn_int8, 8)
 
 

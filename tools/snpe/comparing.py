@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TOGETHER = 64  # tensors kept at a time; of a large network all together take gigabytes
 SILENT = 1e-12  # a norm below it is nothing
+NOISELESS_DB = 300.0  # of equal tensors, where the ratio is infinite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,9 @@ def compare(onnx: Path, quantised: Path, reference: Path, n_inputs: int) -> list
     Raises:
         InvalidRequest: the two are not one network, or a file is not what it should be.
     """
+    if n_inputs < 1:
+        message = f"n_inputs is {n_inputs}"
+        raise InvalidRequest(message, hint="Give the number of inputs to compare, 2 is usual.")
     plain, rounding = onnx_models.read(onnx), onnx_models.read(quantised)
     makers = {name: node for node in plain.graph.node for name in node.output}
     pairs = [pair for pair in _rounded(rounding) if pair.name in makers]
@@ -161,6 +165,8 @@ def _measured(
 def _sqnr_db(exact: np.ndarray, rounded: np.ndarray) -> float:
     from onnxruntime.quantization.qdq_loss_debug import compute_signal_to_quantization_noice_ratio
 
+    if (exact == rounded).all():
+        return NOISELESS_DB
     return float(compute_signal_to_quantization_noice_ratio([exact.ravel()], [rounded.ravel()]))
 
 

@@ -27,6 +27,7 @@ ASSIGNED = {"session.record_ep_graph_assignment_info": "1"}
 # What ONNX Runtime says of a node that QNN does not take, if it had a layout made for QNN.
 LEFT_OVER = re.compile(r"Node '(?P<name>.+?)' OpType:(?P<operator>\w+).+ was not selected by that EP")
 EXECUTED = re.compile(r"(?P<node>.+):OpId_\d+ \(cycles\)")  # an event of Qualcomm's profiler
+SOC = "soc"  # in the wrapper of a context, says which chip it is for
 LISTED = 5  # nodes named in a message
 
 
@@ -41,12 +42,18 @@ class HtpSession:
         self._kinds = kinds
         self._folder = tempfile.TemporaryDirectory()
         wrapper = Path(self._folder.name, "context.onnx")
-        _write_wrapper(context, Path("context.bin"), wrapper)
+        made_for = _write_wrapper(context, wrapper, "context.bin")
+        if made_for != soc.name:  # the emulator would run it all the same, as another HTP than the record's
+            message = f"{context.name} is for {made_for or 'an unknown chip'}, not for {soc.name}"
+            raise InvalidRequest(message, hint="Make it with snpe.context, for the same --soc.")
         wrapper.with_suffix(".bin").symlink_to(context_bin.resolve())
-        self._profile = Path(self._folder.name, "profile.csv")
         # The profiler counts what the HTP executes, node by node; its times are the emulator's.
         profiling = {"profiling_level": "detailed", "profiling_file_path": str(self._profile)}
-        self._session = load(wrapper, {**htp(soc), **profiling}, NO_FALLBACK, said=soc.htp)
+        try:
+            self._session = load(wrapper, {**htp(soc), **profiling}, NO_FALLBACK, said=soc.htp)
+        except (InvalidRequest, Unsupported) as error:
+            message = f"{context_bin.name} is not a context binary, or it is cut off: {error}"
+            raise InvalidRequest(message, hint="Make it again with snpe.context.") from error
         self.input_shapes = {wanted.name: tuple(wanted.shape) for wanted in self._session.get_inputs()}
         self._inputs: Mapping[str, np.ndarray] = {}
         self._outputs: list[np.ndarray] = []
@@ -102,7 +109,7 @@ def compile_context(onnx: Path, soc: Soc, context: Path, context_bin: Path) -> d
             "ep.context_embed_mode": "0",
         }
         session = load(onnx, htp(soc), {**NO_FALLBACK, **ASSIGNED, **made}, said=soc.htp)
-        _write_wrapper(wrapper, Path(context_bin.name), context)
+        _write_wrapper(wrapper, context, context_bin.name, soc.name)
         _one(folder, "*.bin").replace(context_bin)
     return {unit: len(nodes) for unit, nodes in _assigned(session).items()}
 
@@ -166,14 +173,16 @@ def _one(folder: str, pattern: str) -> Path:
     return made[0]
 
 
-def _write_wrapper(context: Path, context_bin: Path, made: Path) -> None:
-    """Write the ONNX file of a context anew, with another name of its binary.
+def _write_wrapper(context: Path, made: Path, binary: str, soc: str = "") -> str:
+    """Write the ONNX file of a context anew, with another name of its binary; return what chip it is for.
+
+    `soc` is the chip, where the file does not say it yet.
 
     Raises:
         InvalidRequest: it is no such file.
     """
     from google.protobuf.message import DecodeError
-    from onnx import load_model, save_model
+    from onnx import helper, load_model, save_model
 
     try:
         model = load_model(context)
@@ -182,8 +191,12 @@ def _write_wrapper(context: Path, context_bin: Path, made: Path) -> None:
     except (DecodeError, ValueError) as error:
         message = f"{context.name} is not the wrapper of one context binary, or it is cut off"
         raise InvalidRequest(message, hint="Make it again with snpe.context.") from error
-    name.s = str(context_bin).encode()
+    name.s = binary.encode()
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    if soc:
+        helper.set_model_props(model, {**said, SOC: soc})
     save_model(model, made)
+    return soc or said.get(SOC, "")
 
 
 def _left_over(error: Exception) -> list[str]:
