@@ -48,6 +48,7 @@ class HtpSession:
             raise InvalidRequest(message, hint="Make it with snpe.context, for the same --soc.")
         wrapper.with_suffix(".bin").symlink_to(context_bin.resolve())
         # The profiler counts what the HTP executes, node by node; its times are the emulator's.
+        self._profile = wrapper.with_name("profile.csv")
         profiling = {"profiling_level": "detailed", "profiling_file_path": str(self._profile)}
         try:
             self._session = load(wrapper, {**htp(soc), **profiling}, NO_FALLBACK, said=soc.htp)
