@@ -162,7 +162,9 @@ def list_images(*, as_json: bool) -> None:
     wanted = services(Path()).values()
     here = {image.tool: image for image in images.list_images(wanted)}
     if as_json:
-        show.print_json([dataclasses.asdict(image) for image in here.values()])
+        why = {service.name: images.restriction(service) for service in wanted}
+        found = [{**dataclasses.asdict(image), "restriction": why[name]} for name, image in here.items()]
+        show.print_json(found)
         return
     rows = []
     for service in wanted:
