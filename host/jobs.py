@@ -58,12 +58,21 @@ def plan_prepare(networks: Networks, images: Path | None) -> Plan:
 
 
 def plan_one(
-    networks: Networks, stage: str, inputs: Sequence[str], sets: Sequence[str], images: Path | None
+    networks: Networks,
+    stage: str,
+    inputs: Sequence[str],
+    sets: Sequence[str],
+    images: Path | None,
+    settings: Mapping[str, Any],
 ) -> Plan:
-    """Return the plan of one stage and what it needs; `inputs` are the user's own files, `name=path`."""
+    """Return the plan of one stage and what it needs.
+
+    `inputs` are the user's own files, `name=path`; `sets` are parameters of that stage, `name=value`;
+    `settings` those of all stages that take them.
+    """
     command = toolbox.find(stage)
     target = only(command, parse_settings(sets, command))
-    return for_each(networks, {}, target, inputs=inputs, images=images)
+    return for_each(networks, settings, target, inputs=inputs, images=images)
 
 
 def only(command: Command, params: Mapping[str, Any] | None = None) -> Target:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from tools import arrays, gate, measure
-from tools.stage import InvalidRequest, Result, StageError, WrongOutput, progress
+from tools.stage import InvalidRequest, Result, StageError, Unsupported, WrongOutput, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +59,7 @@ class Target:
     Attributes:
         threads: CPU threads of the runtime; 0 = all CPUs that this process may use.
         budget_s: time for warm-up and rounds; unused without a measurement.
+        precisions: those that the tool has networks of.
     """
 
     runtime: str
@@ -66,6 +67,7 @@ class Target:
     precision: str
     threads: int
     budget_s: float = 10.0
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8-dynamic", "int8")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -78,8 +80,11 @@ class Target:
         return self.threads or measure.usable_cpus()
 
     def check(self) -> None:
-        """Raise InvalidRequest if a number makes no sense."""
+        """Raise InvalidRequest if a number makes no sense, Unsupported if there are no such networks."""
         gate.tolerance(self.precision)
+        if self.precision not in self.precisions:
+            message = f"there are no networks of {self.precision} for {self.runtime}"
+            raise Unsupported(message, hint=f"Those that there are: {', '.join(self.precisions)}.")
         if self.threads < 0:
             message = f"threads is {self.threads}"
             raise InvalidRequest(message, hint="Give a number of threads, or 0 for all CPUs.")
@@ -113,9 +118,10 @@ def check(load: Callable[[], Session], target: Target, reference: Path, *, reaso
         progress(0.0, f"loading on {target.device}")
         session = load()
         progress(0.1, f"checking {len(expected)} outputs")
+        answers = infer_all(session, inputs)
         metadata = {**session.metadata, "tolerance": gate.limits(expected, target.precision)}
         try:
-            metrics = gate.check(infer_all(session, inputs), expected, target.precision)
+            metrics = gate.check(answers, expected, target.precision)
         except WrongOutput as error:
             error.metadata = {**metadata, **error.metadata}
             raise

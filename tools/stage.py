@@ -250,6 +250,8 @@ class Tool:
         builds: its other builds, of the same code with other packages: name -> Python version. The build
             `legacy` of `tf1` is the service `tf1-legacy`, with the lock requirements-legacy.txt.
         sdk: it drives an SDK that the user supplies; its folder is in the variable `sdk_variable`.
+        restriction: the licence of a package that forbids passing its images on, if one does; they are then
+            built where they are needed, and never pushed or pulled.
     """
 
     def __init__(
@@ -260,12 +262,14 @@ class Tool:
         python: str = "3.11",
         builds: Optional[Mapping[str, str]] = None,
         sdk: bool = False,
+        restriction: str = "",
     ) -> None:
         self.name = name
         self.packages = tuple(packages)
         self.python = python
         self.builds = dict(builds or {})
         self.sdk_variable = f"MOBILE_ACCELERATOR_{name.upper()}_SDK" if sdk else ""
+        self.restriction = restriction
         self.commands: dict[str, Command] = {}
         self.parsers: dict[str, Parser] = {}
 
