@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 from tools import socs
 from tools.benchmark import Target, check
-from tools.snpe import comparing, qnn, quantizing
+from tools.snpe import bench, comparing, diagview, qnn, quantizing
 from tools.snpe import dlc as containers
 from tools.stage import Input, InvalidRequest, Output, Result, Tool, Unsupported, write_json
 
@@ -169,6 +169,18 @@ def emulate(
         reason=f"Qualcomm's emulator computed it on this machine's processor; no {chip.htp} was here",
         hint=f"A time takes a phone with that chip: docs/snapdragon.md. {context_bin.name} is made for it.",
     )
+
+
+@tool.parser
+def parse_bench(file: Path) -> Dict[str, Any]:
+    """Read a benchmark_stats file of snpe_bench: each run combination's times, units and layers."""
+    return bench.read(file)
+
+
+@tool.parser
+def parse_diagview(file: Path) -> Dict[str, Any]:
+    """Read what snpe-diagview printed: times, and the layers with the units that ran them."""
+    return diagview.read(file)
 
 
 def _convert(network: Path, dlc: Path) -> Result:
