@@ -22,7 +22,8 @@ from tools.stage import StageError
 HERE = Path(__file__).parent / "phone"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 ADB = CACHE / "mobile-accelerator" / "lab" / "adb"
-SERIAL = "127.0.0.1:5555"
+PORT = 7555  # not 5555, where an adb server looks for emulators by itself
+SERIAL = f"127.0.0.1:{PORT}"
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child"]
 
 PROPERTIES = {
@@ -92,7 +93,15 @@ class VirtualPhone:
         self._lay_out()
 
     def __enter__(self) -> VirtualPhone:
-        argv = [*UNSHARE, "sh", str(HERE / "boot.sh"), str(self.folder), str(ADB), str(self.data_mb)]
+        argv = [
+            *UNSHARE,
+            "sh",
+            str(HERE / "boot.sh"),
+            str(self.folder),
+            str(ADB),
+            str(self.data_mb),
+            str(PORT),
+        ]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             self._wait_until_there()
@@ -194,3 +203,12 @@ class VirtualPhone:
                 self.write(f"{folder}/scaling_min_freq", "300000\n")
                 self.write(f"{folder}/scaling_max_freq", f"{khz}\n")
                 self.write(f"{folder}/cpuinfo_max_freq", f"{khz}\n")
+
+
+def variables() -> dict[str, str]:
+    """What makes `adb` of the lab the one that a program finds."""
+    (libraries,) = (ADB / "usr" / "lib").glob("*-linux-gnu")
+    return {
+        "PATH": f"{ADB / 'usr/lib/android-sdk/platform-tools'}:{os.environ['PATH']}",
+        "LD_LIBRARY_PATH": f"{libraries}:{libraries / 'android'}",
+    }

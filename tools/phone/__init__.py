@@ -11,7 +11,7 @@ It is no tool: a tool that measures on a phone takes a parameter `phone`, which 
 docs/phone.md.
 """
 
-from tools.phone.adb import Completed, ConnectionLost, Server
+from tools.phone.adb import HINT, Completed, ConnectionLost, Server
 from tools.phone.device import Phone
 from tools.phone.discovery import Found, choose, phones
 from tools.phone.files import Pushed, check_program
@@ -19,6 +19,7 @@ from tools.phone.jobs import Finished
 from tools.phone.state import Cluster, State
 
 __all__ = [
+    "HINT",
     "Cluster",
     "Completed",
     "ConnectionLost",

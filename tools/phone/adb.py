@@ -18,12 +18,12 @@ from typing import BinaryIO, Optional
 
 from tools.stage import DeviceNotFound, StageError
 
-ANSWER_LIMIT_S = 10.0  # for what a server or a phone answers at once, if at all
+ANSWER_LIMIT_S = 15.0  # a server itself waits 10 s for a phone on the network
 STALL_LIMIT_S = 60.0  # for a transfer in which not a byte moves
 CHUNK = 64 * 1024  # SYNC_DATA_MAX of file_sync_protocol.h
 EXECUTABLE = 0o100755  # a phone's files arrive with the mode that is asked for, and a program needs its x
 ENDED = "it ended"
-STDOUT, STDERR, EXIT, CLOSE_STDIN = 1, 2, 3, 4  # shell_protocol.h
+STDOUT, STDERR, EXIT = 1, 2, 3  # shell_protocol.h
 
 
 class ConnectionLost(DeviceNotFound):
@@ -73,8 +73,7 @@ class Server:
             return socket.create_connection((host or "127.0.0.1", int(port)), ANSWER_LIMIT_S)
         except (OSError, ValueError) as error:
             message = f"no adb server answers at {self.address} ({error}), so no phone can be seen"
-            hint = "Install adb (Debian: apt-get install adb) and start its server: adb start-server"
-            raise DeviceNotFound(message, hint=hint) from None
+            raise DeviceNotFound(message, hint="Start it: adb start-server") from None
 
     def ask(self, service: str) -> str:
         """Return the server's answer to a request that is for itself, e.g. `host:devices-l`."""
@@ -106,8 +105,8 @@ class Server:
         """
         deadline = time.monotonic() + timeout_s
         printed = {STDOUT: bytearray(), STDERR: bytearray()}
-        with self.open(serial, f"shell,v2,raw:{command}") as stream:
-            stream.send(struct.pack("<BI", CLOSE_STDIN, 0))
+        # no input; to say so by a message would meet a closed connection where a command is quick
+        with self.open(serial, f"shell,v2,raw:exec </dev/null\n{command}") as stream:
             while True:
                 kind, size = struct.unpack("<BI", stream.read(5, deadline))
                 data = stream.read(size, deadline)
@@ -272,6 +271,9 @@ HINTS = {
         Wi-Fi on? If it stays so: adb reconnect offline""",
     "permissions": """Your user may not open its USB node. Install Android's udev rules (Debian: apt-get
         install android-sdk-platform-tools-common), or join the group plugdev; then plug it in again.""",
+    "not installed": "Install it (Debian: apt-get install adb), or set ANDROID_HOME to your Android SDK.",
+    "failed to connect": """Is the phone on this network, airplane mode off, 'Wireless debugging' on? Once
+        over USB: adb tcpip 5555; or from Android 11 on: adb pair HOST:PORT""",
     "recovery": "The phone is in recovery: start Android on it.",
     "sideload": "The phone waits for an update over adb: start Android on it.",
     "bootloader": "The phone is in its boot loader: start Android on it.",

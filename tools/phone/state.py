@@ -54,6 +54,10 @@ TEMPERATURE_TYPES = (
     9,
 )  # android.os.Temperature: CPU, GPU, battery, skin, USB port, NPU; no voltages
 PLAUSIBLE_DEGC = (-30.0, 150.0)  # a zone that is switched off reads -40 or -274
+CONDITIONS = (
+    *("throttling", "battery_percent", "charging", "plugged", "root", "awake", "airplane_mode"),
+    *("memory_free_mb", "load_1m"),
+)
 CHARGING = {1: "unknown", 2: "charging", 3: "discharging", 4: "not charging", 5: "full"}  # BatteryManager
 
 
@@ -143,10 +147,8 @@ class State:
     @property
     def conditions(self) -> dict[str, Any]:
         """What may change from one measurement to the next, for a record."""
-        fields = ("throttling", "battery_percent", "charging", "plugged", "root", "awake", "airplane_mode")
-        fields += ("memory_free_mb", "load_1m")
         return {
-            **{name: getattr(self, name) for name in fields},
+            **{name: getattr(self, name) for name in CONDITIONS},
             "temperatures_degc": dict(self.temperatures_degc),
             "clusters": [dataclasses.asdict(cluster) for cluster in self.clusters],
         }

@@ -2,9 +2,9 @@
 # Makes a phone of this process, which is root of namespaces of its own (mounts, network, processes): Android's
 # folders, a real adbd, and an adb server on the socket ./adb.socket. Then it does what its standard input says.
 #
-#     boot.sh FOLDER ADB DATA_MB      FOLDER has system/, vendor/, sys/; ADB is what install-adb.sh unpacked
+#     boot.sh FOLDER ADB DATA_MB PORT      FOLDER has system/, vendor/, sys/; ADB is what install-adb.sh unpacked
 set -eu
-folder=$1 adb=$2 data_mb=$3
+folder=$1 adb=$2 data_mb=$3 port=$4
 cd "$folder"
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export LD_LIBRARY_PATH="$(echo "$adb"/usr/lib/*-linux-gnu):$(echo "$adb"/usr/lib/*-linux-gnu/android)"
@@ -40,7 +40,7 @@ done
 system/bin/ifconfig lo up
 
 start() { # the debug daemon; the end of it is what the host sees of a cable that is pulled
-    chroot root /system/bin/env -i PATH=/vendor/bin:/system/bin HOME=/data/local/tmp ADBD_PORT=5555 \
+    chroot root /system/bin/env -i PATH=/vendor/bin:/system/bin HOME=/data/local/tmp ADBD_PORT="$port" \
         LD_LIBRARY_PATH="$LD_LIBRARY_PATH" "$adb/usr/lib/android-sdk/platform-tools/adbd" >>adbd.log 2>&1 &
     adbd=$!
 }
