@@ -226,11 +226,27 @@ def report(
 
 
 @app.command()
+def devices(as_json: Json = False) -> None:
+    """List the devices that are plugged in, their states, and what to do."""
+    from host import devices
+
+    devices.show(as_json=as_json)
+
+
+@app.command()
 def doctor(
     work: Work = WORK,
     as_json: Json = False,
+    install_udev: Annotated[
+        bool, typer.Option("--install-udev", help="Let every user open the sticks, after asking.")
+    ] = False,
 ) -> None:
     """Say what is here, what is missing, and the command that mends it."""
+    if install_udev:
+        from host import udev
+
+        print(udev.install(typer.confirm))
+        return
     from host import doctor
 
     raise typer.Exit(doctor.report(work, as_json=as_json))

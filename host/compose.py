@@ -31,12 +31,20 @@ class Build:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Bind:
+    """A folder of the host that Docker is not to make if it is not there: Compose's long form of a volume."""
+
+    source: str
+    target: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Service:
     """How a tool runs. Fields are named as in the Compose format.
 
-    Host paths in `volumes` (`host:container:mode`) are absolute. A service with `profiles` is built, pulled
-    and pushed only by its name, as Compose starts it only by its name. What the file does not say is None,
-    False or empty.
+    Host paths in `volumes` (`host:container:mode`) are absolute; `binds` are the volumes in the long form. A
+    service with `profiles` is built, pulled and pushed only by its name, as Compose starts it only by its
+    name. What the file does not say is None, False or empty.
     """
 
     name: str
@@ -54,10 +62,16 @@ class Service:
     security_opt: tuple[str, ...] = ()
     tmpfs: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
+    binds: tuple[Bind, ...] = ()
     devices: tuple[str, ...] = ()
     device_cgroup_rules: tuple[str, ...] = ()
     group_add: tuple[str, ...] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Folders of the container that it goes without, because this host has none."""
+        return tuple(bind.target for bind in self.binds if bind.source == os.devnull)
 
     def container_options(self) -> dict[str, Any]:
         """Return the keyword arguments for `containers.create(image, command, ...)` of Docker's SDK.
@@ -68,6 +82,9 @@ class Service:
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for not_of_a_container in ("name", "image", "profiles", "build"):
             del options[not_of_a_container]
+        options["mounts"] = [
+            {"Type": "bind", "Source": bind.source, "Target": bind.target} for bind in options.pop("binds")
+        ]
         options["mem_limit"] = options.pop("mem_limit_bytes")
         options["tmpfs"] = dict(mount.partition(":")[::2] for mount in self.tmpfs)
         lists = {key: list(value) for key, value in options.items() if isinstance(value, tuple)}
@@ -161,7 +178,10 @@ def _service(name: str, table: Mapping[str, Any], folder: Path, secrets: Mapping
     if "mem_limit" in table:
         fields["mem_limit_bytes"] = _bytes(table["mem_limit"])
     if "volumes" in table:
-        fields["volumes"] = tuple(_volume(volume, folder) for volume in _texts(table["volumes"]))
+        volumes = _of(list)(table["volumes"])
+        long = [volume for volume in volumes if isinstance(volume, dict)]
+        fields["volumes"] = tuple(_volume(_of(str)(each), folder) for each in volumes if each not in long)
+        fields["binds"] = tuple(_bind(volume) for volume in long)
     if "build" in table:
         fields["build"] = _build(table["build"], folder, secrets, f"services.{name}.build")
     return Service(name=name, **fields)
@@ -199,6 +219,14 @@ def _volume(text: str, folder: Path) -> str:
         message = f"the volume {text!r} is not a host:container:mode with a folder of the host"
         raise ValueError(message)
     return f"{_path(match[1], folder)}{match[2]}"
+
+
+def _bind(table: Mapping[str, Any]) -> Bind:
+    _only(table, {"type", "source", "target", "bind"}, "a volume")
+    if table["type"] != "bind" or table["bind"] != {"create_host_path": False}:
+        message = f"the volume {table['source']} is not of type bind with create_host_path: false"
+        raise ValueError(message)
+    return Bind(source=_of(str)(table["source"]), target=_of(str)(table["target"]))
 
 
 def _of(kind: type) -> Callable[[Any], Any]:

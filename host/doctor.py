@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from host import docker_cli, images, machine, show
-from host.compose import Service
+from host import docker_cli, images, machine
+from host.devices import attached, labelled
 from host.engines.choose import services
 from host.engines.venv import cache_folder, installed_python
+from host.findings import print_findings
 from host.store import Store
 from host.toolbox import builds
 from tools.stage import StageError
 
 DISK_NEEDED_GB = 6  # measured: all environments 3.5 GB, all images 4 GB, a network's artifacts below 1 GB
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
-USB = Path("/dev/bus/usb")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,77 +37,88 @@ class Check:
 
 def report(work: Path, *, as_json: bool) -> int:
     """Print all checks; return 0 if at least one engine can run, else 1."""
-    checks = list(examine(work))
+    checks = examine(work)
     if as_json:
-        show.print_json([dataclasses.asdict(check) for check in checks])
+        print(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
     else:
-        show.table(
-            ("check", "state", "found", "what to do"),
-            [(check.name, check.state, check.found, check.mend) for check in checks],
-        )
+        print_findings([(check.state, check.name, check.found, check.mend) for check in checks])
     return 1 if any(check.state == "missing" for check in checks) else 0
 
 
-def examine(work: Path) -> Iterator[Check]:
-    """Yield every check; none of them changes anything or takes long."""
-    yield from _engines(work)
-    yield from _interpreters()
-    yield _disk(work)
-    yield _work(work)
-    yield _governor()
-    yield _ca_bundle()
-    yield _usb()
+def examine(work: Path) -> list[Check]:
+    """Return every check; none of them changes anything. Other programs are asked all at once."""
+    with ThreadPoolExecutor() as pool:
+        docker, builder, compose = (pool.submit(check) for check in (_docker, _builder, _compose))
+        images_, pythons = pool.submit(_images, work), pool.submit(_pythons)
+        here = [_disk(work), _work(work), _governor(), _ca_bundle(), *_devices()]
+    engine = [docker.result()]
+    if engine[0].state == "ok":
+        engine += [builder.result(), *images_.result(), compose.result()]
+    return [*engine, *pythons.result(), *here]
 
 
-def _engines(work: Path) -> Iterator[Check]:
+def _docker() -> Check:
     try:
-        version = docker_cli.server_version()
-        yield Check(name="docker", state="ok", found=f"daemon {version}")
+        return Check(name="docker", state="ok", found=f"daemon {docker_cli.server_version()}")
     except StageError as error:
         mend = "install it (Debian: apt-get install docker.io) and start it; without it --engine venv works"
-        yield Check(name="docker", state="absent", found=str(error), mend=mend)
-        return
+        return Check(name="docker", state="absent", found=str(error), mend=mend)
+
+
+def _builder() -> Check:
     try:
-        yield Check(name="image builder", state="ok", found=images.builder())
-        known = services(work).values()
-        yield _images("images", [service for service in known if not service.profiles], names="")
-        for service in known:
-            if service.profiles:
-                yield _images(f"{service.name}, if asked for", [service], names=f" {service.name}")
+        return Check(name="image builder", state="ok", found=docker_cli.builder())
     except StageError as error:
-        yield Check(name="image builder", state="absent", found=str(error), mend=error.hint)
-    yield _compose()
+        return Check(name="image builder", state="absent", found=str(error), mend=error.hint)
 
 
-def _images(name: str, wanted: Iterable[Service], *, names: str) -> Check:
-    missing = [service.name for service in images.missing(wanted)]
-    mend = f"python runner.py images pull{names}, or python runner.py images build{names}"
-    return Check(
-        name=name,
-        state="absent" if missing else "ok",
-        found=f"missing: {', '.join(missing)}" if missing else "all there",
-        mend=mend if missing else "",
-    )
+def _images(work: Path) -> list[Check]:
+    """Say which images are here: the usual ones in one line, those that have to be asked for in one each."""
+    try:
+        known = services(work).values()
+        missing = [service.name for service in images.missing(known)]
+    except StageError as error:
+        return [Check(name="images", state="absent", found=str(error), mend=error.hint)]
+    usual = [service.name for service in known if not service.profiles]
+    others = [service.name for service in known if service.profiles]
+    return [
+        _presence("images", [name for name in missing if name in usual], named=""),
+        *(
+            _presence(f"{name}, if asked for", [name] if name in missing else [], named=f" {name}")
+            for name in others
+        ),
+    ]
+
+
+def _presence(check: str, missing: Sequence[str], *, named: str) -> Check:
+    if not missing:
+        return Check(name=check, state="ok", found="all there")
+    mend = f"python runner.py images pull{named}, or python runner.py images build{named}"
+    return Check(name=check, state="absent", found=f"missing: {', '.join(missing)}", mend=mend)
 
 
 def _compose() -> Check:
-    done = subprocess.run(["docker", "compose", "version"], capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return Check(name="compose", state="ok", found=done.stdout.strip())
+    with contextlib.suppress(StageError):  # there is no client, which another check says
+        if version := docker_cli.output(docker_cli.client(), "compose", "version").strip():
+            return Check(name="compose", state="ok", found=version)
     mend = "only for running a tool by hand: install the compose plug-in, version 2"
     return Check(name="compose", state="absent", found="no docker compose", mend=mend)
 
 
-def _interpreters() -> Iterator[Check]:
+def _pythons() -> list[Check]:
     """Look for the Python that each tool's lock is made for, as the venv engine would."""
-    for version in sorted({build.python for build in builds().values()}, key=_as_numbers):
-        users = ", ".join(build.service for build in builds().values() if build.python == version)
-        if python := installed_python(version):
-            yield Check(name=f"python {version}", state="ok", found=f"{python} (for {users})")
-        else:
-            mend = f"install it (pyenv install {version}; Debian: apt-get install python{version})"
-            found = f"not installed; this is {sys.version.split()[0]}; without Docker {users} cannot run"
-            yield Check(name=f"python {version}", state="absent", found=found, mend=mend)
+    return [
+        _python(version, ", ".join(build.service for build in builds().values() if build.python == version))
+        for version in sorted({build.python for build in builds().values()}, key=_as_numbers)
+    ]
+
+
+def _python(version: str, users: str) -> Check:
+    if python := installed_python(version):
+        return Check(name=f"python {version}", state="ok", found=f"{python} (for {users})")
+    mend = f"install it (pyenv install {version}; Debian: apt-get install python{version})"
+    found = f"not installed; this is {sys.version.split()[0]}; without Docker {users} cannot run"
+    return Check(name=f"python {version}", state="absent", found=found, mend=mend)
 
 
 def _as_numbers(version: str) -> list[int]:
@@ -150,11 +163,11 @@ def _ca_bundle() -> Check:
     )
 
 
-def _usb() -> Check:
-    if not USB.is_dir():
-        mend = "only for sticks, phones and meters on USB; in a virtual machine pass the controller through"
-        return Check(name="USB bus", state="absent", found=f"{USB} is not there", mend=mend)
-    nodes = sorted(USB.glob("*/*"))
-    closed = [node for node in nodes if not os.access(node, os.W_OK)]
-    found = f"{len(nodes)} devices, {len(closed)} of them not writable by you"
-    return Check(name="USB bus", state="ok", found=found)
+def _devices() -> Iterator[Check]:
+    for device in attached():
+        yield Check(
+            name=device.kind,
+            state={True: "ok", False: "missing", None: "absent"}[device.usable],
+            found=f"{labelled(device.state, device)}: {device.summary}",
+            mend=device.mend,
+        )

@@ -13,13 +13,16 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from host import toolbox
-from host.compose import Service
 from host.docker_cli import Console, builder, client, inspect, output
 from tools.stage import InvalidRequest, Unavailable
 
-__all__ = ["Console", "Image", "build", "builder", "list_images", "log_file", "missing", "pull", "push"]
+if TYPE_CHECKING:
+    from host.compose import Service
+
+__all__ = ["Console", "Image", "build", "list_images", "log_file", "missing", "pull", "push"]
 
 BASE = "MOBILE_ACCELERATOR_BASE"
 REGISTRY = "MOBILE_ACCELERATOR_REGISTRY"

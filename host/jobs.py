@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from host import pictures, results, show, toolbox
+from host import pictures, results, sdks, show, toolbox
 from host.engines import Engine
 from host.engines.choose import choose
 from host.options import Measuring, Networks, Running
@@ -229,6 +229,7 @@ def report_again(name: str, running: Running) -> Path:
 
 
 def _engine(stages: Iterable[Stage], store: Store, running: Running, *, report: bool) -> Engine:
+    sdks.give(running.sdk or (), store.work)
     wanted = dict.fromkeys(stage.command.tool for stage in stages)
     if report:
         wanted["report"] = None

@@ -64,6 +64,10 @@ class Running:
     pull: Annotated[bool, typer.Option("--pull", help="Pull missing images instead of building them.")] = (
         False
     )
+    sdk: Annotated[
+        list[str] | None,
+        typer.Option("--sdk", metavar="TOOL=PATH", help="A vendor's SDK that you have: folder or archive."),
+    ] = None
     keep_going: Annotated[bool, typer.Option(help="After a failure go on with what does not need it.")] = True
     as_json: Json = False
 

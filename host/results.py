@@ -104,6 +104,8 @@ def _made_by(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
         found |= _made_by(source, outcomes)
         if result := outcomes[source].result:
             found[source.name] = {**result.metrics, **result.metadata, "versions": dict(result.versions)}
+        elif (error := outcomes[source].error) and error.metadata:
+            found[source.name] = dict(error.metadata)
     return found
 
 

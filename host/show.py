@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -79,7 +80,10 @@ def _builds(builds: Mapping[str, str]) -> Iterable[str]:
 def _results(records: Sequence[Mapping[str, Any]]) -> None:
     for model in dict.fromkeys(record["model"] for record in records):
         print(f"\n{model}")
-        table(COLUMNS, [_row(record) for record in records if record["model"] == model])
+        mine = [record for record in records if record["model"] == model]
+        table(COLUMNS, [_row(record) for record in mine])
+        for line in dict.fromkeys(itertools.chain(*map(_beside, mine))):  # records share their conversions
+            print(line)
 
 
 def _row(record: Mapping[str, Any]) -> list[str | Text]:
@@ -97,6 +101,30 @@ def _row(record: Mapping[str, Any]) -> list[str | Text]:
         _correctness(record["correctness"]),
         Text(status, style=STYLES.get(record["status"], "red")),
     ]
+
+
+def _beside(record: Mapping[str, Any]) -> Iterable[str]:
+    """Yield where the time of an inference went or, of what was not timed, what it was compiled to."""
+    if parts := record["breakdown_ms"]:
+        took = ", ".join(f"{part} {_number(value)} ms" for part, value in parts.items())
+        yield f"{backend(record)} on {record['device']}, {record['precision']}: {took}"
+    if record["status"] == "ok":
+        return
+    for stage in record["metadata"]["made_by"].values():
+        if found := stage.get("compiled"):
+            done = "" if found.get("unsupported_layers") else "compiled "
+            facts = ", ".join(_compiled(found))
+            yield f"{record['backend']} {done}for {found['chip']}" + (f": {facts}" if facts else "")
+
+
+def _compiled(found: Mapping[str, Any]) -> Iterable[str]:
+    for key in ("stages", "shaves"):
+        if (number := found.get(key)) is not None:
+            yield f"{number} {key}"
+    if (size := found.get("blob_bytes")) is not None:
+        yield f"{_number(size / 1e6)} MB blob"
+    if layers := found.get("unsupported_layers"):
+        yield "unsupported: " + ", ".join(f"{layer['node']} ({layer['operator']})" for layer in layers)
 
 
 def backend(record: Mapping[str, Any]) -> str:

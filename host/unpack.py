@@ -75,6 +75,31 @@ def unpack(archive: Path, wanted: Collection[str], folder: Path) -> dict[str, Pa
     raise StageError(message, hint="Is the address right?")
 
 
+def unpack_all(archive: Path, folder: Path) -> None:
+    """Write all of a .tar archive, compressed or not, into `folder`, with links and modes: a vendor's SDK.
+
+    Raises:
+        StageError: it is no such archive, is damaged, or has a member that leads out of the folder, by its
+            name or as a link, or that is a device.
+        OSError: the files cannot be written.
+    """
+    if not hasattr(tarfile, "data_filter"):  # Python 3.11.4 brought it
+        message = f"this Python cannot unpack {archive.name} safely"
+        raise StageError(
+            message, hint="Use Python 3.11.4 or newer, or unpack it yourself and give the folder."
+        )
+    try:
+        with tarfile.open(archive) as tar:
+            if sum(member.size for member in tar) > LIMIT_BYTES:
+                raise _refused(archive.name, "is far larger unpacked than an SDK can be")
+            tar.extractall(folder, filter="data")
+    except tarfile.FilterError as error:
+        raise _refused(archive.name, f"has a member that leads out of its folder ({error})") from None
+    except (*BROKEN, gzip.BadGzipFile) as error:
+        message = f"{archive.name} is not a .tar archive, or is damaged or truncated ({error})"
+        raise StageError(message, hint="Get it again from where it came from.") from None
+
+
 def _collect(
     members: Iterator[tuple[str, Any]], wanted: Collection[str], folder: Path, archive: Path
 ) -> dict[str, Path]:

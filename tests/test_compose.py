@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from host import ROOT, catalog
-from host.compose import Build, Service, interpolate, load
+from host.compose import Bind, Build, Service, interpolate, load
 from host.toolbox import builds
 from host.version import VERSION
 from tools.stage import InvalidRequest
@@ -26,10 +26,13 @@ ENVIRONMENTS = {
     "everything set": {
         "MOBILE_ACCELERATOR_BASE": "debian:trixie-slim",
         "MOBILE_ACCELERATOR_BASE37": "mine:python3.7",
+        "MOBILE_ACCELERATOR_BASE39": "mine:python3.9",
         "MOBILE_ACCELERATOR_VERSION": "9.9",
         "MOBILE_ACCELERATOR_UID": "4",
         "MOBILE_ACCELERATOR_GID": "5",
         "MOBILE_ACCELERATOR_WORK": "/srv/bench/work",
+        "MOBILE_ACCELERATOR_NCS1_SDK": "/opt/movidius",
+        "MOBILE_ACCELERATOR_USB": "/dev/bus/usb",
         "REQUESTS_CA_BUNDLE": "/srv/ca.pem",
         "PIP_CONFIG_FILE": "/srv/pip.conf",
     },
@@ -96,6 +99,11 @@ def test_bad_variables(text: str, complaint: str) -> None:
         (MINIMAL % ", environment: [A=1]", "not of type dict"),
         (MINIMAL % ", volumes: ['named:/work:rw']", "not a host:container:mode"),
         (MINIMAL % ", volumes: ['/work']", "not a host:container:mode"),
+        (
+            MINIMAL % ", volumes: [{type: bind, source: /a, target: /b, read_only: true}]",
+            "unknown key read_only",
+        ),
+        (MINIMAL % ", volumes: [{type: bind, source: /a, target: /b, bind: {}}]", "create_host_path: false"),
         (MINIMAL % ", build: {context: ., secrets: [ca]}", "ca"),
         (MINIMAL % ", user: '${WHO:?say who}'", "say who"),
         (MINIMAL % "" + "\nvolumes: {}", "unknown key volumes"),
@@ -127,7 +135,8 @@ def test_every_setting_reaches_the_container(tmp_path: Path) -> None:
         % """, user: "7:8", read_only: true, init: true, working_dir: /work, mem_limit: 512M, pids_limit: 9,
         profiles: [some],
         cap_drop: [ALL], security_opt: ["no-new-privileges:true"], tmpfs: [/run, "/tmp:size=1g"],
-        volumes: ["./w:/work:rw", "/dev/bus/usb:/dev/bus/usb:rw"], devices: ["/dev/dri:/dev/dri:rwm"],
+        volumes: ["./w:/work:rw", {type: bind, source: /dev/bus/usb, target: /dev/bus/usb,
+        bind: {create_host_path: false}}], devices: ["/dev/dri:/dev/dri:rwm"],
         device_cgroup_rules: ["c 189:* rmw"], group_add: ["44"], environment: {A: "1"}"""
     )
     service = load(path, {})["toy"]
@@ -144,7 +153,8 @@ def test_every_setting_reaches_the_container(tmp_path: Path) -> None:
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "tmpfs": {"/run": "", "/tmp": "size=1g"},
-        "volumes": [f"{tmp_path}/w:/work:rw", "/dev/bus/usb:/dev/bus/usb:rw"],
+        "volumes": [f"{tmp_path}/w:/work:rw"],
+        "mounts": [{"Type": "bind", "Source": "/dev/bus/usb", "Target": "/dev/bus/usb"}],
         "devices": ["/dev/dri:/dev/dri:rwm"],
         "device_cgroup_rules": ["c 189:* rmw"],
         "group_add": ["44"],
@@ -214,13 +224,15 @@ def _compose_config(environment: Mapping[str, str]) -> dict[str, Any]:
 def _service(name: str, data: dict[str, Any]) -> Service:
     """A service from Compose's own normal form; a key that Service does not have fails."""
     build = data.pop("build")
-    volumes = [f"{volume['source']}:{volume['target']}:rw" for volume in data.pop("volumes")]
+    volumes = data.pop("volumes")
+    short = [volume for volume in volumes if volume["bind"].get("create_host_path")]
     lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
     plain = {key: value for key, value in data.items() if value is not None and key not in lists}
     return Service(
         name=name,
         build=Build(**{**build, "context": Path(build["context"])}),
-        volumes=tuple(volumes),
+        volumes=tuple(f"{v['source']}:{v['target']}:{'ro' if v.get('read_only') else 'rw'}" for v in short),
+        binds=tuple(Bind(source=v["source"], target=v["target"]) for v in volumes if v not in short),
         mem_limit_bytes=int(plain.pop("mem_limit")),
         **lists,
         **plain,

@@ -59,6 +59,7 @@ def test_what_was_not_measured_says_why(project: Project) -> None:
     assert {(record["device"], record["status"]) for record in absent} == {
         ("GPU", "no_device"),
         ("NPU", "no_device"),
+        ("Myriad 2", "no_sdk"),
         ("HTP v73 (sm8550)", "emulated"),
     }
     for record in absent:

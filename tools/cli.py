@@ -7,12 +7,16 @@ import inspect
 import json
 import sys
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, List, Optional
 
 import typer
 
-from tools.stage import Command, Result, StageError, Tool
+from tools.stage import Command, Parser, Result, StageError, Tool
+
+FILE = typer.Argument(..., help="What the program printed.", exists=True, dir_okay=False)
+JSON = typer.Option(False, "--json", help="Print JSON for a machine to read.")
 
 
 def main(tool: Tool) -> None:
@@ -34,6 +38,8 @@ def build(tool: Tool) -> typer.Typer:
     )
     for command in tool.commands.values():
         app.command(command.name, no_args_is_help=bool(command.inputs))(_as_typer(command, tool))
+    for name, parser in tool.parsers.items():
+        app.command(name, help=parser.__doc__, no_args_is_help=True)(_shown(parser))
 
     @app.command()
     def batch(folders: List[Path]) -> None:
@@ -68,6 +74,35 @@ def _as_typer(command: Command, tool: Tool) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _shown(parser: Parser) -> Callable[..., None]:
+    """Wrap a parser so that the person sees what it found as a table, or with --json as JSON."""
+
+    def run(file: Path = FILE, as_json: bool = JSON) -> None:
+        found = parser(file)
+        print(json.dumps(found, indent=2) if as_json else _table(found))
+        if found["status"] != "ok":
+            raise StageError(found["reason"], hint=found["hint"])
+
+    return run
+
+
+def _table(found: Mapping[str, Any]) -> str:
+    """Return plain values as `name value` lines, and each list of rows as columns below; no None."""
+    plain = {key: value for key, value in found.items() if value is not None and not isinstance(value, list)}
+    blocks = [[[key, str(value)] for key, value in plain.items()]]
+    for key, rows in found.items():
+        if isinstance(rows, list) and rows:
+            shown = [list(row.values()) if isinstance(row, dict) else [row] for row in rows]
+            head = list(rows[0]) if isinstance(rows[0], dict) else [key]
+            blocks.append([head, *(list(map(str, row)) for row in shown)])
+    return "\n\n".join(map(_columns, blocks))
+
+
+def _columns(rows: List[List[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _option(field: inspect.Parameter, kind: Any, command: Command) -> inspect.Parameter:

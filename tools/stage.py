@@ -54,6 +54,7 @@ RESULT = "result.json"
 
 Input = Annotated[Path, "input"]
 Output = Annotated[Path, "output"]
+Parser = Callable[[Path], "Mapping[str, Any]"]
 
 
 class StageError(Exception):
@@ -250,6 +251,7 @@ class Tool:
             `legacy` of `tf1` is the service `tf1-legacy`, with the lock requirements-legacy.txt.
         restriction: the licence of a package that forbids passing its images on, if one does; they are then
             built where they are needed, and never pushed or pulled.
+        sdk: it drives an SDK that the user supplies; its folder is in the variable `sdk_variable`.
     """
 
     def __init__(
@@ -260,13 +262,16 @@ class Tool:
         python: str = "3.11",
         builds: Optional[Mapping[str, str]] = None,
         restriction: str = "",
+        sdk: bool = False,
     ) -> None:
         self.name = name
         self.packages = tuple(packages)
         self.python = python
         self.builds = dict(builds or {})
         self.restriction = restriction
+        self.sdk_variable = f"MOBILE_ACCELERATOR_{name.upper()}_SDK" if sdk else ""
         self.commands: dict[str, Command] = {}
+        self.parsers: dict[str, Parser] = {}
 
     def command(
         self,
@@ -278,7 +283,7 @@ class Tool:
         """Register a function as a command; its name, with dashes, is the command's name."""
 
         def register(function: Callable[..., Result]) -> Callable[..., Result]:
-            name = function.__name__.replace("_", "-")
+            name = _command_name(function)
             hints = get_type_hints(function, include_extras=True)
             fields = inspect.signature(function).parameters
             marks = {key: _mark(hints.get(key)) for key in fields}
@@ -299,6 +304,15 @@ class Tool:
 
         return register
 
+    def parser(self, function: Parser) -> Parser:
+        """Register a function that reads a file which a vendor's program printed.
+
+        It is a command for a person, FILE in and a table or JSON out, and no stage: no plan has it. What it
+        returns has `status`, `ok` or `failed`, and with the latter `reason` and `hint`.
+        """
+        self.parsers[_command_name(function)] = function
+        return function
+
     def versions(self) -> dict[str, str]:
         """Versions of Python and of the packages that make this toolchain."""
         found = {"python": platform.python_version()}
@@ -306,6 +320,11 @@ class Tool:
             with contextlib.suppress(metadata.PackageNotFoundError):
                 found[package] = metadata.version(package)
         return found
+
+    def sdk_folder(self) -> Optional[Path]:
+        """Return the folder of the SDK that the user supplies, None if none was given."""
+        folder = os.environ.get(self.sdk_variable)
+        return Path(folder) if folder else None
 
     def main(self) -> None:
         """The last line of every tool: its command line for people and for the host."""
@@ -456,6 +475,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         message = f"{path.name} has schema {found}, this side has schema {SCHEMA}"
         raise InvalidRequest(message, hint="Rebuild the image: python runner.py images build")
     return typing.cast("dict[str, Any]", data)
+
+
+def _command_name(function: Callable[..., Any]) -> str:
+    return function.__name__.replace("_", "-")
 
 
 def _mark(hint: Any) -> Optional[str]:

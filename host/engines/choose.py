@@ -18,15 +18,19 @@ if TYPE_CHECKING:
 
 CHOICES = ("auto", "docker", "venv")
 SOCKET = Path("/var/run/docker.sock")
+USB = Path("/dev/bus/usb")
 
 
 def services(work: Path) -> Mapping[str, Service]:
-    """Return compose.yaml's services as they are for the work folder and the caller's user."""
+    """Return compose.yaml's services as they are for the work folder, the caller's user and this host."""
+    from host import sdks
     from host.compose import load  # YAML takes 0.05 s to import, which the venv engine has no use for
 
     user = {"MOBILE_ACCELERATOR_UID": os.getuid(), "MOBILE_ACCELERATOR_GID": os.getgid()}
     caller = {key: str(value) for key, value in user.items()} if os.getuid() else {}
-    environment = {**caller, **os.environ, "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
+    usb = {"MOBILE_ACCELERATOR_USB": str(USB)} if USB.is_dir() else {}
+    paths = {**sdks.absolute(os.environ), "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
+    environment = {**caller, **usb, **os.environ, **paths}
     return load(ROOT / "compose.yaml", environment)
 
 

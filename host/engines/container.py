@@ -39,7 +39,8 @@ def create(service: Service, work: Path) -> ToolContainer:
                 labels={WORK_LABEL: str(work)},
                 **service.container_options(),
             )
-            return ToolContainer(container, f"docker run {service.image} serve  # as {container.short_id}")
+            remarks = [f"as {container.short_id}", *(f"without {folder}" for folder in service.left_out)]
+            return ToolContainer(container, f"docker run {service.image} serve  # {', '.join(remarks)}")
         except BaseException:  # also when the user interrupts in the middle of it
             _remove_all(client, work)
             raise

@@ -57,6 +57,8 @@ class DockerEngine:
         if missing := [device for device in service.devices if not Path(device.split(":")[0]).exists()]:
             message = f"{tool} asks for {', '.join(missing)}, which this host does not have"
             raise DeviceNotFound(message, hint="Plug the device in; python runner.py doctor explains")
+        for folder in service.left_out:
+            note(f"{tool} runs without {folder}, which this host does not have")
         from host.engines.container import create  # Docker's SDK takes 0.3 s to import; `plan` does without
 
         return create(service, work)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy of the project with the naughty tool, its image built on the offline base."""
     project = Project.copy(tmp_path_factory.mktemp("docker") / "project")
     project.add_tool("naughty", LAB / "naughty.py")
+    compose = project.folder / "compose.yaml"
+    compose.write_text(
+        compose.read_text().replace("  naughty:\n    <<: *tool", "  naughty:\n    <<: [*usb, *tool]")
+    )
     built = project.call(project.argv("images", "build", "naughty", "--offline-base"))
     assert built.returncode == 0, built.stderr
     return project
@@ -50,6 +56,19 @@ def test_the_main_job_in_containers(tmp_path_factory: pytest.TempPathFactory) ->
     assert again.returncode == 0, again.stderr
     ran = {stage["stage"] for stage in project.results()["run"]["stages"] if not stage["cached"]}
     assert all(".benchmark" in name or name.startswith("snpe.emulate") for name in ran)
+
+
+def test_a_host_without_usb_is_said_and_stays_as_it_is(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if had := Path("/dev/bus/usb").is_dir():
+        monkeypatch.setenv("MOBILE_ACCELERATOR_USB", os.devnull)
+    done = run(project, "good", "--set", "text=without")
+    assert done.returncode == 0, done.stderr
+    assert "naughty runs without /dev/bus/usb, which this host does not have" in done.stderr
+    (process,) = project.results()["run"]["processes"]
+    assert process["command"].endswith(", without /dev/bus/usb")
+    assert Path("/dev/bus/usb").is_dir() == had
 
 
 def test_engines_do_not_share_results(project: Project) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import stat
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from host import ROOT, images
-from host.compose import Build, Service, load
+from host.compose import Bind, Build, Service, load
 from host.docker_cli import Console, builder, client
 from tests.docker.conftest import TAG, Index
 from tools.stage import InvalidRequest, Unavailable
@@ -45,7 +46,10 @@ services:
     cap_drop: [ALL]
     security_opt: ["no-new-privileges:true"]
     tmpfs: [/run, "/tmp:size=1g,mode=1777"]
-    volumes: ["./work:/work:rw", "/dev/shm:/dev/bus/usb:ro"]
+    volumes:
+      - ./work:/work:rw
+      - /dev/shm:/shared:ro
+      - {type: bind, source: /dev/shm, target: /dev/bus/usb, bind: {create_host_path: false}}
     devices: ["/dev/null:/dev/dri/null:rwm"]
     device_cgroup_rules: ["c 189:* rmw"]
     group_add: ["44"]
@@ -62,8 +66,28 @@ def test_container_may_do_what_compose_says(probe: Service, run_probe: RunProbe)
         "writable": ["/tmp", "/work"],
         "folder": "/work",
         "package": "from the index",
+        "usb": "ENOENT",
         "secrets": [],
     }
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes device nodes")
+def test_a_tool_that_talks_to_usb_may_open_nodes_that_all_users_may(
+    probe: Service, run_probe: RunProbe, tmp_path: Path
+) -> None:
+    """The node is of no device: ENODEV or ENXIO is the kernel's answer after it let us pass."""
+    node = tmp_path / "001" / "001"
+    node.parent.mkdir()
+    tmp_path.chmod(0o755)
+    os.mknod(node, 0o600 | stat.S_IFCHR, os.makedev(189, 4095))
+    usb = dataclasses.replace(probe, binds=(Bind(source=str(tmp_path), target="/dev/bus/usb"),))
+    allowed = dataclasses.replace(usb, device_cgroup_rules=("c 189:* rmw",))
+    assert run_probe(allowed)["usb"] == "EACCES"  # root's
+    node.chmod(0o666)
+    assert run_probe(usb)["usb"] == "EPERM"  # not in the container's cgroup
+    found = run_probe(allowed)
+    assert found["usb"] in ("ENODEV", "ENXIO")
+    assert (found["user"], found["capabilities"], found["interfaces"]) == ([1000, 1000], 0, ["lo"])
 
 
 def test_build_secrets_are_not_in_the_image(
@@ -225,6 +249,8 @@ def _settings(docker: Docker, container: str) -> dict[str, Any]:
     (data,) = json.loads(docker("inspect", container))
     data["Config"]["Env"].sort()
     data["HostConfig"]["Binds"].sort()
+    for mount in data["HostConfig"].get("Mounts", []):
+        assert not mount.pop("BindOptions", {})  # Compose sends them empty
     return {
         f"{section}.{key}": value
         for section, not_compared in NO_SETTING.items()

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tools import profile
+
 HOST = {
     "os": "Debian GNU/Linux 12 (bookworm)",
     "kernel": "6.1.0-28-amd64",
@@ -20,7 +22,7 @@ HOST = {
 }
 NULLS = (
     *("latency_ms", "throughput_per_s", "samples", "load_ms", "first_inference_ms", "peak_rss_mb"),
-    *("correctness", "energy", "reason", "hint"),
+    *("breakdown_ms", "correctness", "energy", "reason", "hint"),
 )
 
 
@@ -165,16 +167,118 @@ def full_run(folder: Path) -> Path:
             artifacts = {"tflite": f"../../models/{model}/{model}.tflite"} if backend == "tflite" else {}
             records.append(measured(folder, ns, **names, versions=versions, artifacts=artifacts))
         records += _gaps(model)
-    ns = latencies_ns(23.4, 400, seed=99)
-    records.append(
-        measured(
-            folder, ns, model="squeezenet", backend="ncs", device="MYRIAD", precision="fp16", simulated=True
-        )
-    )
+    records += [stick(folder), stick(folder, "mobilenet_v2_1.0", "no_device"), emulated("mobilenet_v2_1.0")]
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
     (logs / "squeezenet.tflite.benchmark.log").write_text("log\n")
     return write(folder, records)
+
+
+COMPILED = {
+    "chip": "2480",
+    "shaves": 7,
+    "cmx_slices": 9,
+    "stages": 324,
+    "hw_stages": 269,
+    "stage_types": {"MyriadXHwOp": 269, "Pad": 33, "Copy": 12, "Sum": 10},
+    "memory_bytes": {
+        "bss": 3_010_560,
+        "cmx": 524_288,
+        "constants": 7_014_400,
+        "input": 150_528,
+        "output": 2_002,
+    },
+    "blob_bytes": 11_589_376,
+    "streams": 1,
+    "input_type": "FP16",
+    "nodes": 105,
+    "fused_nodes": {"Clip": 35, "Add": 2},
+    "unsupported_layers": [],
+}
+FOR_MYRIAD_2 = {
+    **COMPILED,
+    "chip": "2450",
+    "shaves": 12,
+    "stages": 171,
+    "hw_stages": 0,
+    "stage_types": {"Conv": 36, "DepthConv": 17, "Sum": 10, "Copy": 108},
+    "unsupported_layers": None,
+}
+
+
+def stick(folder: Path, model: str = "squeezenet", status: str = "ok", **fields: Any) -> dict[str, Any]:
+    """Return an example record of a stick, whose figures no stick gave: compiled, profiled, swept if `ok`."""
+    compiled = {"ncs.convert": {"compiled": COMPILED}, "ncs.convert-2450": {"compiled": FOR_MYRIAD_2}}
+    names = {"model": model, "backend": "ncs", "device": "MYRIAD", "precision": "fp16"}
+    plan = f"{model}.plan.json"
+    (folder / plan).write_text(json.dumps({"stages": steps()}))
+    common = {**names, "artifacts": {"plan": plan}, **fields}
+    if status != "ok":
+        return record(status=status, metadata={"made_by": compiled}, **common)
+    made = measured(folder, latencies_ns(23.4, 400, seed=99), simulated=True, **common)
+    made["metadata"]["made_by"] = compiled
+    made["breakdown_ms"] = {"device": 18.1, "transport": 4.27, "host": 0.93}
+    made["files"] = {"profile": f"{model}.profile.json", "sweep": f"{model}.sweep.json"}
+    times = np.random.default_rng(7).pareto(1.3, 64).round(4)
+    layers = [
+        profile.Layer(
+            f"MobilenetV2/expanded_conv_{n}/project/Conv2D@FP16", "Convolution", "MyriadXHwOp", time
+        )
+        for n, time in enumerate(0.11 * times)
+    ]
+    profile.write(folder / made["files"]["profile"], layers, "Example: the plug-in's counters, per stage.")
+    (folder / made["files"]["sweep"]).write_text(json.dumps(sweep()))
+    return made
+
+
+def steps() -> list[dict[str, Any]]:
+    """Return a plan's stages: as many of each type as COMPILED says, four to a layer."""
+    types = [kind for kind, number_of in COMPILED["stage_types"].items() for _ in range(number_of)]
+    return [
+        {
+            "name": f"MobilenetV2/expanded_conv_{number // 4}/project/Conv2D@tile={number % 4 + 1}/4",
+            "type": kind,
+            "hw": "CONV" if kind == "MyriadXHwOp" else None,
+            "shaves": 0 if kind == "MyriadXHwOp" else 7,
+            "layer": f"MobilenetV2/expanded_conv_{number // 4}/project/Conv2D",
+            "layer_type": "Convolution",
+        }
+        for number, kind in enumerate(types)
+    ]
+
+
+def sweep() -> dict[str, Any]:
+    """Return latency over SHAVEs: more of them help less and less, and too many do not compile."""
+    ok = {"n": 300, "status": "ok", "reason": None}
+    points = [
+        {"shaves": n, "p50_ms": 19.5 + 14.2 / n, "ci95_rel": 0.06 / n + 0.004, **ok}
+        for n in range(1, 12)
+        if n != 5
+    ]
+    failed = {"p50_ms": None, "ci95_rel": None, "n": 0, "status": "failed"}
+    points.insert(4, {"shaves": 5, **failed, "reason": "The device was gone after 112 inferences."})
+    reason = "The compiler refused 12 SHAVEs: a network gets 11 at most."
+    return {
+        "parameter": "shaves",
+        "points": [*points, {"shaves": 12, **failed, "status": "unsupported", "reason": reason}],
+    }
+
+
+def emulated(model: str, **fields: Any) -> dict[str, Any]:
+    """Return a record of a network that was checked where its time means nothing."""
+    return record(
+        model,
+        "ncs",
+        "emulated",
+        runtime="openvino",
+        device="MYRIAD",
+        precision="fp16",
+        correctness=correctness(cosine=0.9999871, max_abs=0.0021),
+        metadata={"tolerance": {"cosine": 0.999, "top1_match": 0.95}},
+        reason="OpenVINO computed it on the CPU with weights rounded to FP16: no stick is plugged in.",
+        hint="Plug in a Neural Compute Stick to measure: python runner.py doctor",
+        **fields,
+    )
 
 
 def _gaps(model: str) -> list[dict[str, Any]]:

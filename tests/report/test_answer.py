@@ -186,6 +186,8 @@ def test_significant_digits(value: float | None, shown: str) -> None:
 
 
 def test_all_agree_only_where_all_do() -> None:
+    sizes = [text.size(number_of).replace(text.NBSP, " ") for number_of in (2_002, 150_528, 11_589_376)]
+    assert sizes == ["2,002 B", "151 kB", "11.6 MB"]
     assert text.share(1.0).startswith("100")
     assert text.share(0.9999).startswith("99.9")
     assert text.cosine(0.9999994) == "0.9999994"
@@ -195,3 +197,23 @@ def test_links_stay_relative() -> None:
     assert text.href("../../store/a b/x.i64") == "../../store/a%20b/x.i64"
     assert text.href("javascript:alert(1)") == "javascript%3Aalert%281%29"
     assert text.href("//evil.example/x") == "evil.example/x"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"breakdown_ms": {"device": "18.1"}},
+        {"breakdown_ms": {"device": None}},
+        {"metadata": {"made_by": {"ncs.convert": {"compiled": {"stages": 324}}}}},
+        {"metadata": {"made_by": {"ncs.convert": {"compiled": {"chip": "2480", "blob_bytes": "12 MB"}}}}},
+    ],
+)
+def test_facts_of_the_wrong_kind_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="record 1"):
+        run_of(tmp_path, measured(tmp_path, latencies_ns(8, 300)) | change)
+
+
+def test_an_emulated_check_is_no_failure(tmp_path: Path) -> None:
+    found = answer(run_of(tmp_path, record(status="no_sdk"), samples.emulated("squeezenet")), "squeezenet")
+    assert [record.backend for record in found.emulated] == ["ncs"]
+    assert found.others == {"no_sdk": 1}

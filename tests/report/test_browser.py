@@ -25,13 +25,14 @@ FLAGS = (
 CHECK = """<script>
 const box = element => element.getBoundingClientRect();
 const visible = element => box(element).width > 0 && box(element).height > 0;
+for (const folded of document.querySelectorAll("details")) folded.open = true;
 document.documentElement.dataset.found = JSON.stringify({
   viewport: innerWidth,
   content: document.documentElement.scrollWidth,
   background: getComputedStyle(document.body).backgroundColor,
   dots: getComputedStyle(document.querySelector('svg.plot path[style*="--dots"]')).stroke,
   plots: [...document.querySelectorAll('svg.plot')].filter(visible).map(plot => box(plot).width),
-  beyond: [...document.querySelectorAll('p, dd, h1, h2, figure, svg.plot')]
+  beyond: [...document.querySelectorAll('p, dd, h1, h2, h3, figure, svg.plot, summary, ul, .parts, .scroll')]
     .filter(element => box(element).right > innerWidth + 1).map(element => element.outerHTML.slice(0, 80)),
   plotText: parseFloat(getComputedStyle(document.querySelector('svg.plot text')).fontSize)
     * box(document.querySelector('svg.plot')).width / 440,
@@ -91,7 +92,7 @@ def test_page_in_a_browser(
     assert found["content"] == width  # nothing makes the page scroll sideways
     assert not found["beyond"]
     assert (found["background"], found["dots"]) == tuple(map(_css_rgb, colours))
-    assert len(found["plots"]) == 18
+    assert len(found["plots"]) == 19
     assert min(found["plots"]) > 300
     assert found["plotText"] > 10  # px
     assert found["cards"] == cards

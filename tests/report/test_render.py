@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 from tests.report import samples
 from tests.report.samples import latencies_ns, measured, record
+from tools import profile
 from tools.stage import InvalidRequest
 
 pytestmark = pytest.mark.tool
@@ -86,7 +88,7 @@ def test_page_says_what_the_run_found(render: Render, tmp_path: Path) -> None:
         "Intel(R) Core(TM) i7-8665U",
     ):
         assert words in page.text.replace("\N{NO-BREAK SPACE}", " "), words
-    assert page.tags["svg"] == 2 * 9  # two plots for each record that was measured
+    assert page.tags["svg"] == 2 * 9 + 1  # two plots for each record that was measured, and one sweep
     for link in (
         "results.json",
         "logs/squeezenet.tflite.benchmark.log",
@@ -125,6 +127,109 @@ def test_features_have_no_classes_to_speak_of(render: Render, tmp_path: Path) ->
     text = Page(render(samples.write(tmp_path, [found]))).text
     assert "cosine 0.9999999 on 16 inputs" in text
     assert "same first class" not in text
+
+
+def test_page_says_what_a_stick_did(render: Render, tmp_path: Path) -> None:
+    html = render(samples.write(tmp_path, [samples.stick(tmp_path)]))
+    assert sum(map(float, re.findall(r"flex-grow: ([\d.]+)", html))) == pytest.approx(
+        100, abs=0.1
+    )  # a full bar
+    page = Page(html)
+    text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    for words in (
+        "device 18.1 ms transport 4.27 ms host 0.930 ms",
+        "ncs.convert 324, 269 in hardware",
+        "MyriadXHwOp 269, Pad 33, Copy 12, Sum 10",
+        "7 SHAVEs, 9 CMX slices",
+        "fused nodes: Clip: 35, Add: 2",
+        "bss 3.01 MB, cmx 524 kB, constants 7.01 MB, input 151 kB, output 2,002 B",
+        "ncs.convert-2450 171, 0 in hardware",
+        "Plan: 324 stages, squeezenet.plan.json",
+        "64 layers, 13.7 ms in all. Example: the plug-in's counters, per stage.",
+        "54 cheaper layers, 4.56 ms",
+        "over shaves fastest at 11: 20.8 ms",
+        "shaves 5: failed. The device was gone after 112 inferences.",
+        "shaves 12: unsupported. The compiler refused 12 SHAVEs",
+    ):
+        assert words in text, words
+    times = [float(ms) for ms in re.findall(r"MyriadXHwOp([\d.]+) [\d.]+ %", text)]
+    assert len(times) == 64
+    assert times == sorted(times, reverse=True)
+    assert {"squeezenet.profile.json", "squeezenet.sweep.json", "squeezenet.plan.json"} <= set(page.links)
+
+
+def test_page_says_without_a_device_what_was_compiled_and_checked(render: Render, tmp_path: Path) -> None:
+    gone = samples.stick(tmp_path, status="no_device")
+    text = Page(render(samples.write(tmp_path, [gone, samples.emulated("squeezenet")]))).text
+    for words in (
+        "not measured: why; compiled all the same",
+        "ncs.convert 324, 269 in hardware",
+        "Plan: 324 stages",
+        "checked on an emulator, not timed: why",
+        "agrees with the reference within the tolerance: cosine 0.9999871",
+        "emulated ncs (openvino) on MYRIAD, fp16 OpenVINO computed it on the CPU with weights",
+        "Not measured: 1 no device (why).",
+    ):
+        assert words in text, words
+
+
+def test_a_compiler_that_says_little(render: Render, tmp_path: Path) -> None:
+    compiled = {
+        "chip": "orin",
+        "workspace_mb": 16,
+        "shaves": None,
+        "unsupported_layers": [{"node": "out", "operator": "Sin"}],
+    }
+    gone = record(status="no_device", metadata={"made_by": {"trt.build": {"compiled": compiled}, "onnx": {}}})
+    text = Page(render(samples.write(tmp_path, [gone]))).text
+    assert re.search(r"orin\s?trt\.build\W*workspace \(MB\): 16\W*out \(Sin\)", text)
+    assert "all the same" not in text
+    assert "None" not in text
+
+
+@pytest.mark.parametrize(
+    ("points", "svgs", "words"),
+    [
+        (samples.sweep()["points"][:1], 3, "fastest at 1: 33.7"),
+        (samples.sweep()["points"][-1:], 2, "shaves 12: unsupported."),
+        ([], 2, "Nothing was tried"),
+    ],
+    ids=["one", "all failed", "none"],
+)
+def test_a_sweep_of_few_points(
+    render: Render, tmp_path: Path, points: list[dict[str, Any]], svgs: int, words: str
+) -> None:
+    made = samples.stick(tmp_path)
+    (tmp_path / made["files"]["sweep"]).write_text(json.dumps({"parameter": "shaves", "points": points}))
+    page = Page(render(samples.write(tmp_path, [made])))
+    assert words in page.text
+    assert page.tags["svg"] == svgs
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "is missing"),
+        (b"", "is cut off or corrupt"),
+        (b"\xff", "is cut off or corrupt"),
+        (b"[]", "is cut off or corrupt"),
+        (b'{"schema": 1, "counters": "", "total_ms": NaN, "layers": []}', "is cut off or corrupt"),
+        (b'{"parameter": "shaves", "points": [{"shaves": "1"}], "stages": [1]}', "is cut off or corrupt"),
+    ],
+)
+def test_other_files_that_cannot_be_shown(
+    render: Render, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    made = samples.stick(tmp_path)
+    files = {**made["files"], **made["artifacts"]}
+    for path in files.values():
+        (tmp_path / path).unlink()
+        if content is not None:
+            (tmp_path / path).write_bytes(content)
+    page = Page(render(samples.write(tmp_path, [made])))
+    for name, path in files.items():
+        assert f"The {name} file {path} {words}." in page.text
+    assert page.tags["svg"] == 2
 
 
 def test_same_input_same_bytes(render: Render, tmp_path: Path) -> None:
@@ -197,8 +302,15 @@ def test_text_of_the_run_stays_text(render: Render, tmp_path: Path) -> None:
     shown = measured(
         tmp_path, latencies_ns(8, 300), device=evil, versions={evil: evil}, artifacts={"x": "javascript:0"}
     )
+    stick = samples.stick(tmp_path)
+    stick["metadata"]["made_by"] = {evil: {"compiled": {"chip": evil, "stage_types": {evil: 1}, evil: evil}}}
+    stick["breakdown_ms"] = {evil: 1.0}
+    profile.write(tmp_path / stick["files"]["profile"], [profile.Layer(evil, evil, evil, 1.0)], evil)
+    bad_point = {evil: 1, "status": evil, "reason": evil}
+    (tmp_path / stick["files"]["sweep"]).write_text(json.dumps({"parameter": evil, "points": [bad_point]}))
+    (tmp_path / stick["artifacts"]["plan"]).write_text(json.dumps({"stages": [{evil: evil}]}))
     host = {evil: evil, "list": [evil], "map": {evil: None}}
-    html = render(samples.write(tmp_path, [bad, shown], host=host, engine_reason=evil, argv=[evil]))
+    html = render(samples.write(tmp_path, [bad, shown, stick], host=host, engine_reason=evil, argv=[evil]))
     assert Page(html).tags["script"] == 0
     assert evil in Page(html).text
     assert "javascript:" not in html

@@ -82,6 +82,20 @@ def test_ok_was_timed_and_compared(tmp_path: Path, ok: dict[str, Any], field: st
         {"correctness": {"cosine": 1.0}},
         {"energy": {"energy_mj": 3.2}},
         {"metadata": {"tolerance": {"cosine": "high"}}},
+        {"metadata": {"made_by": {"ncs.convert": {"compiled": {"stages": 324}}}}},
+        {"metadata": {"made_by": {"ncs.convert": {"compiled": {"chip": "2480", "blob_bytes": "11.6 MB"}}}}},
+        {
+            "metadata": {
+                "made_by": {"ncs.convert": {"compiled": {"chip": "2480", "memory_bytes": {"bss": 0.5}}}}
+            }
+        },
+        {
+            "metadata": {
+                "made_by": {"ncs.convert": {"compiled": {"chip": "2480", "unsupported_layers": ["out"]}}}
+            }
+        },
+        {"breakdown_ms": {"device": "18 ms"}},
+        {"files": {"profile": "/profile.json"}},
     ],
 )
 def test_typing_errors_are_caught(tmp_path: Path, ok: dict[str, Any], change: dict[str, Any]) -> None:

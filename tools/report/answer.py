@@ -33,6 +33,7 @@ class Answer:
         fastest: the correct, real (not simulated) record with the smallest median.
         baseline: what `ratio` compares with, and why it was chosen (`baseline_why`).
         ratio: baseline's median over the fastest one's; `ratio_rel` is half the width of its 95 % interval.
+        emulated: the records that were checked on an emulator, and not timed.
         others: how many records have which other status.
     """
 
@@ -41,6 +42,7 @@ class Answer:
     measured: int
     simulated: int
     wrong: tuple[Record, ...]
+    emulated: tuple[Record, ...]
     others: Mapping[str, int]
     fastest: Optional[Record] = None
     baseline: Optional[Record] = None
@@ -64,7 +66,8 @@ def answer(run: Run, model: str) -> Answer:
         "measured": len(real),
         "simulated": sum(record.simulated and record.measured for record in records),
         "wrong": tuple(record for record in records if record.status == "wrong_output"),
-        "others": Counter(r.status for r in records if r.status not in ("ok", "wrong_output")),
+        "emulated": tuple(record for record in records if record.status == "emulated"),
+        "others": Counter(r.status for r in records if r.status not in ("ok", "wrong_output", "emulated")),
     }
     if not real:
         return Answer(verdict="nothing", **common)

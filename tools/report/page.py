@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tools.report import answer, plots, text
-from tools.report.results import Record, Run
+from tools.report import answer, details, plots, text
+from tools.report.results import Compiled, Record, Run
 
 HERE = Path(__file__).parent
 # Which side of its limit a value has to be on: the gate's names, as in the schema's `tolerance`.
@@ -30,17 +30,22 @@ class Row:
     doubts: list[str]
     distribution: str = ""
     over_time: str = ""
+    profile: Optional[details.Found[details.Profile]] = None
+    sweep: Optional[details.Found[details.Sweep]] = None
+    sweep_plot: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """One model: its answer and its rows, fastest first."""
+    """One model: its answer, its rows (fastest first), what it was compiled to, and the compilers' plans."""
 
     name: str
     id: str
     answer: answer.Answer
     rows: list[Row]
     is_log: bool
+    compiled: list[Compiled]
+    plans: Mapping[str, details.Found[details.Plan]]
 
     @property
     def in_doubt(self) -> bool:
@@ -73,6 +78,7 @@ def page(run: Run, on_progress: Callable[[float, str], None]) -> str:
             sections=sections,
             gaps=gaps,
             gap_key=_gap_key,
+            uses=_uses,
             host_doubts=answer.host_doubts(run),
             versions=_versions(run),
             files=list(_files(run)),
@@ -111,9 +117,19 @@ def _section(run: Run, model: str, anchor: str) -> Section:
             is_baseline=record is found.baseline,
             is_fastest=record is found.fastest,
             doubts=answer.doubts(record, run),
+            profile=details.profile(record),
+            **_sweep(record, f"{anchor}b{number}s"),
         )
         rows.append(_with_plots(row, range_ms) if record.measured and range_ms else row)
-    return Section(model, anchor, found, rows, is_log=bool(range_ms and plots.is_log(range_ms)))
+    return Section(
+        name=model,
+        id=anchor,
+        answer=found,
+        rows=rows,
+        is_log=bool(range_ms and plots.is_log(range_ms)),
+        compiled=_once(compiled for record in records for compiled in record.compiled),
+        plans={path: plan for record in records for path, plan in details.plans(record).items()},
+    )
 
 
 def _with_plots(row: Row, range_ms: plots.Limits) -> Row:
@@ -125,6 +141,33 @@ def _with_plots(row: Row, range_ms: plots.Limits) -> Row:
         distribution=Markup(plots.distribution(samples, range_ms, f"{row.id}d")),
         over_time=Markup(plots.over_time(samples, f"{row.id}t")),
     )
+
+
+def _sweep(record: Record, name: str) -> dict[str, Any]:
+    """Return a row's sweep and, where a point of it was measured, its plot."""
+    found = details.sweep(record)
+    if found is None or found.value is None or not found.value.measured:
+        return {"sweep": found}
+    measured = [
+        (point.at, point.p50_ms, point.p50_ms * (point.ci95_rel or 0)) for point in found.value.measured
+    ]
+    every = sorted({point.at for point in (*found.value.measured, *found.value.failed)})
+    return {"sweep": found, "sweep_plot": Markup(plots.sweep(measured, every, name))}
+
+
+def _once(found: Iterable[Compiled]) -> list[Compiled]:
+    """Return what differs, in its order: the records of one network share their conversions."""
+    kept: list[Compiled] = []
+    for compiled in found:
+        if compiled not in kept:
+            kept.append(compiled)
+    return kept
+
+
+def _uses(compiled: Compiled) -> str:
+    """Say what a compiled network takes of its chip."""
+    named = (("SHAVE", compiled.shaves), ("CMX slice", compiled.cmx_slices))
+    return ", ".join(text.count(number_of, noun) for noun, number_of in named if number_of is not None)
 
 
 def _gap_key(record: Record) -> tuple[Any, ...]:
@@ -156,7 +199,7 @@ def _files(run: Run) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     own = [name for name in ("results.json", "run.json") if (run.folder / name).is_file()]
     yield "Run", [(name, name) for name in own]
     for record in run.records:
-        files = dict(record.artifacts)
+        files = {**record.artifacts, **record.files}
         if record.samples:
             files["samples"] = record.samples
         if files:

@@ -31,6 +31,7 @@ LOG_FROM = 4  # an axis is logarithmic when its largest value is more than this 
 FEW = 300  # samples, up to which dots and bins are large
 BIN_PX, BIN_PX_FEW = 3, 9
 DOT_PX, DOT_PX_FEW = 1.6, 3
+INTERVAL_PX, MEDIAN_PX = 3, 6
 WINDOWS = 60  # of the running median
 
 # Sentinel colours -> the page's CSS variables, so that one drawing serves light and dark.
@@ -117,6 +118,38 @@ def over_time(samples: np.ndarray, name: str) -> str:
         return _svg(figure, name, _time_words(samples))
 
 
+def sweep(points: Sequence[tuple[float, float, float]], every: Sequence[float], name: str) -> str:
+    """Draw medians (ms) over a parameter, each with its 95 % interval.
+
+    Args:
+        points: the parameter's value, the median in ms, and half its interval in ms.
+        every: all values that were tried; those without a median are a gap at their place.
+        name: what the ids begin with.
+
+    Returns:
+        An `<svg>` element.
+    """
+    x, p50, half = np.array(points, dtype=float).T
+    with _figure(bottom=22, left=46) as (figure, axes):
+        _scale(axes, "y", limits([p50 - half, p50 + half]))
+        margin = 0.04 * (max(every) - min(every)) or 0.5
+        axes.set_xlim(min(every) - margin, max(every) + margin)
+        axes.xaxis.set_major_locator(FixedLocator(_thinned(every, 12)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.grid(axis="y", color=LINE, linewidth=0.8)
+        axes.plot(x, p50, color=MARK, linewidth=1.5)
+        low, middle, high = (
+            axes.transData.transform(np.column_stack((x, y))) for y in (p50 - half, p50, p50 + half)
+        )
+        _strokes(axes, low, high, DOTS, INTERVAL_PX)
+        _strokes(axes, middle, middle, MARK, MEDIAN_PX)
+        return _svg(figure, name, _sweep_words(points))
+
+
+def _sweep_words(points: Sequence[tuple[float, float, float]]) -> str:
+    return "Median latency over the parameter: " + ", ".join(f"{at:g}: {p50:.3g} ms" for at, p50, _ in points)
+
+
 def _distribution_words(samples: np.ndarray) -> str:
     p50, p90, p99 = np.percentile(samples, (50, 90, 99))
     return (
@@ -190,6 +223,10 @@ def _ticks(range_ms: Limits, most: int) -> list[float]:
         ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) <= most:
             return ticks
+    return _thinned(ticks, most)
+
+
+def _thinned(ticks: Sequence[float], most: int) -> Sequence[float]:
     return ticks[:: math.ceil(len(ticks) / most)]
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -53,6 +53,27 @@ class Samples:
 
 
 @dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What a stage compiled the network to, for one chip; a field is None where the compiler does not say it.
+
+    `stages` is how many steps the chip executes, `hw_stages` how many of them its fixed-function units do;
+    `other` is what the page has no column for.
+    """
+
+    made_by: str
+    chip: str
+    stages: Optional[int] = None
+    hw_stages: Optional[int] = None
+    stage_types: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    shaves: Optional[int] = None
+    cmx_slices: Optional[int] = None
+    memory_bytes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    blob_bytes: Optional[int] = None
+    unsupported_layers: Optional[Sequence[str]] = None
+    other: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Record:
     """One (model, backend, runtime, device, precision)."""
 
@@ -81,6 +102,7 @@ class Record:
     breakdown_ms: Optional[Mapping[str, float]] = None
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     weights: Optional[Mapping[str, Any]] = None
+    compiled: Sequence[Compiled] = ()
 
     @property
     def name(self) -> str:
@@ -228,7 +250,38 @@ def _record(data: Mapping[str, Any], folder: Path) -> Record:
     fields["correctness"] = _numbers(Correctness, data["correctness"])
     fields["energy"] = dict(data["energy"]) if data["energy"] else None
     fields["weights"] = {**_WEIGHTS, **data["weights"]} if data.get("weights") else None
+    fields["breakdown_ms"] = _counts(data.get("breakdown_ms") or {}) or None
+    fields["files"] = {key: str(path) for key, path in data.get("files", {}).items()}
+    fields["compiled"] = tuple(_compiled(data["metadata"].get("made_by", {})))
     return Record(folder=folder, **fields)
+
+
+def _compiled(made_by: Mapping[str, Any]) -> Iterator[Compiled]:
+    """Yield what the stages that a record builds upon compiled."""
+    known = {field.name for field in dataclasses.fields(Compiled)} - {"made_by", "other"}
+    for stage, said in made_by.items():
+        if not said.get("compiled"):
+            continue
+        facts = {key: value for key, value in said["compiled"].items() if value is not None}
+        other = {key: facts.pop(key) for key in list(facts) if key not in known}
+        for key in ("stages", "hw_stages", "shaves", "cmx_slices", "blob_bytes"):
+            facts[key] = _number(facts.get(key))
+        for key in ("stage_types", "memory_bytes"):
+            facts[key] = _counts(facts.get(key, {}))
+        if "unsupported_layers" in facts:
+            facts["unsupported_layers"] = [
+                f"{layer['node']} ({layer['operator']})" for layer in facts["unsupported_layers"]
+            ]
+        yield Compiled(made_by=stage, **facts, other=other)
+
+
+def _counts(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table of finite numbers as it is."""
+    found = {key: _number(value) for key, value in data.items()}
+    if None in found.values():
+        message = f"{found} has no number where one is due"
+        raise ValueError(message)
+    return found
 
 
 def _numbers(kind: Any, data: Optional[Mapping[str, Any]]) -> Any:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 NONE = "\N{EN DASH}"  # what a cell shows where there is nothing
 FILTERS = (  # what the template uses
     *("number", "ms", "percent", "share", "interval", "cosine", "ratio"),
-    *("status", "fact", "href", "label", "short", "shape", "tensor"),
+    *("status", "fact", "href", "label", "short", "size", "shape", "tensor"),
 )
 NBSP = "\N{NO-BREAK SPACE}"  # number and unit stay on one line
 
@@ -33,6 +33,11 @@ def short(value: float) -> str:
         return f"{value:,.0f}"
     exponent = min(int(math.log10(value)) // 3, 4)
     return f"{number(value / 1000**exponent)}{NBSP}{' kMGT'[exponent]}"
+
+
+def size(number_of_bytes: float) -> str:
+    """Show a size given in bytes: 11.6 MB, of 10^6 bytes each; 9,000 B below ten kilobytes."""
+    return f"{short(number_of_bytes)}{NBSP if number_of_bytes < 10_000 else ''}B"
 
 
 def shape(sizes: Sequence[int]) -> str:

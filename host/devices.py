@@ -1,0 +1,77 @@
+"""`devices`: what is plugged in, what state it is in, and what to do; a kind of device is a function here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+
+from host.findings import print_findings
+from tools import movidius
+from tools.usb import SIMULATED_HOST, Host
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Device:
+    """One device, or why there is none of its kind.
+
+    `usable` tells whether a program of this user can have it, now or after another; None where there is none.
+    `where` says how it is attached, `state` is one of its kind's words.
+    """
+
+    kind: str
+    name: str
+    state: str
+    usable: bool | None
+    found: str
+    mend: str = ""
+    where: str = ""
+    details: dict[str, str | float] = dataclasses.field(default_factory=dict)
+    simulated: bool = False
+
+    @property
+    def summary(self) -> str:
+        """Name, place and what was found, in one line."""
+        return ", ".join(part for part in (self.name, self.where, self.found) if part)
+
+
+def sticks() -> Iterable[Device]:
+    """Yield the Neural Compute Sticks and OAK cameras."""
+    for stick in movidius.examine(Host.current()):
+        yield Device(
+            kind="stick",
+            name=stick.name,
+            state=stick.state,
+            usable=stick.state in ("ready", "in use", "host only") if stick.ids else None,
+            found=stick.found,
+            mend=stick.mend,
+            where=f"USB {stick.port}" if stick.port else "",
+            details={"ids": stick.ids, "serial": stick.serial, "speed_mbps": stick.speed_mbps},
+            simulated=stick.simulated,
+        )
+
+
+KINDS: Sequence[Callable[[], Iterable[Device]]] = (sticks,)
+
+
+def attached() -> list[Device]:
+    """Return what there is of every kind; at least one entry each."""
+    return [device for kind in KINDS for device in kind()]
+
+
+def show(*, as_json: bool) -> None:
+    """Print what is attached."""
+    found = attached()
+    if as_json:
+        print(json.dumps([dataclasses.asdict(device) for device in found], indent=2))
+        return
+    print_findings(
+        [(labelled(device.state, device), device.kind, device.summary, device.mend) for device in found]
+    )
+    if any(device.simulated for device in found):
+        print(f"\nsimulated: what {SIMULATED_HOST} names, not this host")
+
+
+def labelled(text: str, device: Device) -> str:
+    """Return the text, marked if the device is none of this host's."""
+    return f"{text} (simulated)" if device.simulated else text

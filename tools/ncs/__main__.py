@@ -1,0 +1,5 @@
+"""`python -m tools.ncs`."""
+
+from tools.ncs import tool
+
+tool.main()

@@ -1,0 +1,5 @@
+"""`python -m tools.ncs1`."""
+
+from tools.ncs1 import tool
+
+tool.main()

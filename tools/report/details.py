@@ -1,0 +1,153 @@
+"""Reads what a record's files say beyond its latencies: time per layer, a sweep, the plan of a compiler."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Callable, Generic, Optional, TypeVar
+
+from tools.profile import SCHEMA, Layer
+from tools.report.results import Record
+
+Value = TypeVar("Value")
+
+
+@dataclasses.dataclass(frozen=True)
+class Found(Generic[Value]):
+    """What a file says, or a sentence on why there is nothing to show."""
+
+    value: Optional[Value] = None
+    problem: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """Time per layer (tools/profile.py), the most expensive first."""
+
+    counters: str
+    total_ms: float
+    layers: Sequence[Layer]
+
+    def share(self, layer: Layer) -> float:
+        """Return the layer's part of the total."""
+        return layer.time_ms / self.total_ms if self.total_ms else 0.0
+
+    def bar_percent(self, layer: Layer) -> float:
+        """Return how long the layer's bar is, in percent of its cell: the first one's takes two thirds."""
+        first = self.layers[0].time_ms
+        return 66 * layer.time_ms / first if first else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One value of the swept parameter: its median latency, or why there is none."""
+
+    at: float
+    status: str
+    p50_ms: Optional[float] = None
+    ci95_rel: Optional[float] = None
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Median latency over one parameter; `measured` and `failed` points in the parameter's order."""
+
+    parameter: str
+    measured: Sequence[Point]
+    failed: Sequence[Point]
+
+    @property
+    def fastest(self) -> Point:
+        """The measured point with the smallest median."""
+        return min(self.measured, key=lambda point: point.p50_ms)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a chip executes, step by step; the columns are the compiler's."""
+
+    columns: Sequence[str]
+    stages: Sequence[Mapping[str, Any]]
+
+
+def profile(record: Record) -> Optional[Found[Profile]]:
+    """Read the record's `profile`; None where it has none."""
+    return _file(record, record.files, "profile", _profile)
+
+
+def sweep(record: Record) -> Optional[Found[Sweep]]:
+    """Read the record's `sweep`; None where it has none.
+
+    JSON: `{"parameter": NAME, "points": [{NAME, "p50_ms", "ci95_rel", "n", "status", "reason"}, ...]}`.
+    """
+    return _file(record, record.files, "sweep", _sweep)
+
+
+def plans(record: Record) -> dict[str, Found[Plan]]:
+    """Read the plans among the record's artifacts (`plan`, `plan_...`): path -> JSON `{"stages": [...]}`."""
+    names = [name for name in record.artifacts if name.split("_")[0] == "plan"]
+    return {record.artifacts[name]: _file(record, record.artifacts, name, _plan) for name in names}
+
+
+def _file(
+    record: Record, paths: Mapping[str, str], name: str, parse: Callable[[Any], Value]
+) -> Optional[Found[Value]]:
+    if name not in paths:
+        return None
+    what = f"The {name} file {paths[name]}"
+    try:
+        return Found(parse(json.loads(Path(record.folder, paths[name]).read_text(encoding="utf-8"))))
+    except FileNotFoundError:
+        return Found(problem=f"{what} is missing.")
+    except OSError as error:
+        return Found(problem=f"{what} cannot be read: {error.strerror}.")
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return Found(problem=f"{what} is cut off or corrupt.")
+
+
+def _profile(data: Any) -> Profile:
+    if data["schema"] != SCHEMA:
+        message = f"schema {data['schema']}"
+        raise ValueError(message)
+    layers = [
+        Layer(*(str(row[key]) for key in ("name", "type", "executed_as")), _number(row["time_ms"]))
+        for row in data["layers"]
+    ]
+    layers.sort(key=lambda layer: -layer.time_ms)
+    return Profile(str(data["counters"]), _number(data["total_ms"]), layers)
+
+
+def _sweep(data: Any) -> Sweep:
+    parameter = data["parameter"]
+    points = sorted((_point(row, parameter) for row in data["points"]), key=lambda point: point.at)
+    measured = [point for point in points if point.status == "ok"]
+    return Sweep(str(parameter), measured, [point for point in points if point.status != "ok"])
+
+
+def _point(row: Mapping[str, Any], parameter: str) -> Point:
+    at, status = _number(row[parameter]), str(row["status"])
+    if status != "ok":
+        return Point(at, status, reason=str(row["reason"]))
+    p50_ms = _number(row["p50_ms"])
+    if p50_ms == 0:
+        message = "no inference takes no time"
+        raise ValueError(message)
+    interval = None if row["ci95_rel"] is None else _number(row["ci95_rel"])
+    return Point(at, status, p50_ms, interval)
+
+
+def _plan(data: Any) -> Plan:
+    stages = [dict(stage) for stage in data["stages"]]
+    return Plan(list(dict.fromkeys(key for stage in stages for key in stage)), stages)
+
+
+def _number(value: Any) -> float:
+    """Return a finite number that is not negative."""
+    if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0:
+        return value
+    message = f"{value!r} is neither a time nor a count"
+    raise ValueError(message)
