@@ -51,9 +51,10 @@ class HtpSession:
         # The profiler counts what the HTP executes, node by node; its times are the emulator's.
         self._profile = wrapper.with_name("profile.csv")
         profiling = {"profiling_level": "detailed", "profiling_file_path": str(self._profile)}
+        options = {**htp(soc), **profiling}
         try:
-            self._session = load(wrapper, {**htp(soc), **profiling}, NO_FALLBACK, said=soc.htp)
-        except (InvalidRequest, StageError) as error:
+            self._session = load(wrapper, options, NO_FALLBACK, said=soc.htp)
+        except StageError as error:
             message = f"{context_bin.name} is not a context binary, or it is cut off: {error}"
             raise InvalidRequest(message, hint="Make it again with snpe.context.") from error
         self.input_shapes = {wanted.name: tuple(wanted.shape) for wanted in self._session.get_inputs()}
@@ -208,7 +209,7 @@ def _left_over(error: Exception) -> list[str]:
 
 
 def _not_taken(path: Path, options: Mapping[str, str]) -> list[str]:
-    """Return the nodes that QNN leaves to the CPU where it may, as `Operator (name)`."""
+    """Return the nodes that QNN leaves to the CPU if it is allowed to, as `Operator (name)`."""
     try:
         found = _assigned(_session(path, options, ASSIGNED))
     except Exception as error:  # noqa: BLE001 - it only looks for what to say of an error that there is
