@@ -51,6 +51,8 @@ def test_the_main_job_in_containers(tmp_path_factory: pytest.TempPathFactory) ->
     measured = {record["runtime"]: record for record in data["records"] if record["device"] == "CPU"}
     assert set(measured) == RUNTIMES
     assert {record["status"] for record in measured.values()} == {"ok"}
+    emulated = [record for record in data["records"] if record["backend"] == "snpe"]
+    assert {record["status"] for record in emulated} == {"emulated"}
     assert (project.work / "runs" / "latest" / "report.html").stat().st_size > 10_000
     again = project.run("all", "--model", "squeezenet", "--budget-s", "1", engine="docker")
     assert again.returncode == 0, again.stderr

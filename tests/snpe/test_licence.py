@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from host import catalog, images
+from host.compose import Service
 from host.docker_cli import Console
 from host.engines.choose import services
 from tools.stage import InvalidRequest
@@ -16,7 +17,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
 
     def note(verb: str) -> None:
-        def take(wanted: list[images.Service], *_: object, **__: object) -> None:
+        def take(wanted: list[Service], *_: object, **__: object) -> None:
             found[verb] = [service.name for service in wanted]
 
         monkeypatch.setattr(images, verb, take)

@@ -7,6 +7,7 @@ docs/execution_providers/QNN-ExecutionProvider.md in github.com/onnxruntime/onnx
 from __future__ import annotations
 
 import csv
+import ctypes
 import functools
 import platform
 import re
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools import onnx_models
 from tools.socs import Soc
-from tools.stage import InvalidRequest, StageError, Unsupported, first_line
+from tools.stage import InvalidRequest, StageError, Unavailable, Unsupported, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,9 +51,10 @@ class HtpSession:
         # The profiler counts what the HTP executes, node by node; its times are the emulator's.
         self._profile = wrapper.with_name("profile.csv")
         profiling = {"profiling_level": "detailed", "profiling_file_path": str(self._profile)}
+        options = {**htp(soc), **profiling}
         try:
-            self._session = load(wrapper, {**htp(soc), **profiling}, NO_FALLBACK, said=soc.htp)
-        except (InvalidRequest, Unsupported) as error:
+            self._session = load(wrapper, options, NO_FALLBACK, said=soc.htp)
+        except StageError as error:
             message = f"{context_bin.name} is not a context binary, or it is cut off: {error}"
             raise InvalidRequest(message, hint="Make it again with snpe.context.") from error
         self.input_shapes = {wanted.name: tuple(wanted.shape) for wanted in self._session.get_inputs()}
@@ -124,7 +126,7 @@ def write_dlc(onnx: Path, dlc: Path) -> None:
         Unsupported: it has operators that QNN does not know; the message names them.
         InvalidRequest: the file is corrupt, or cut off.
     """
-    library = str(_library("libQnnIr.so"))
+    library = _library("libQnnIr.so")
     options = {"backend_path": library, "qnn_ir_backend_path": library, "dump_qnn_ir_dlc": "1"}
     with tempfile.TemporaryDirectory(dir=dlc.parent) as folder:
         load(onnx, {**options, "dump_qnn_ir_dlc_dir": folder}, NO_FALLBACK, said="QNN")
@@ -134,7 +136,7 @@ def write_dlc(onnx: Path, dlc: Path) -> None:
 def htp(soc: Soc) -> dict[str, str]:
     """Options for the HTP of a chip; float16 takes its number, the architecture alone is not enough."""
     return {
-        "backend_path": str(_library("libQnnHtp.so")),
+        "backend_path": _library("libQnnHtp.so"),
         "soc_model": str(soc.soc_model),
         "htp_arch": str(soc.htp_arch),
         "enable_htp_fp16_precision": "1",
@@ -148,6 +150,7 @@ def load(path: Path, options: Mapping[str, str], entries: Mapping[str, str], *, 
     Raises:
         Unsupported: the unit cannot run all of the network; the message names the nodes.
         InvalidRequest: the file is corrupt, or cut off.
+        StageError: QNN refuses it for another reason.
     """
     from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
@@ -159,7 +162,7 @@ def load(path: Path, options: Mapping[str, str], entries: Mapping[str, str], *, 
         nodes = _left_over(error) or _not_taken(path, options)
         if not nodes:
             message = f"{said} cannot run {path.name}: {first_line(error)}"
-            raise Unsupported(message, hint="The log has what QNN says.") from error
+            raise StageError(message, hint="The log has what QNN says.") from error
         more = f" and {len(nodes) - LISTED} more" if len(nodes) > LISTED else ""
         message = f"{said} cannot run {', '.join(nodes[:LISTED])}{more} of {path.name}"
         hint = "Replace these operators, or try another precision; nothing runs on the CPU instead."
@@ -206,7 +209,7 @@ def _left_over(error: Exception) -> list[str]:
 
 
 def _not_taken(path: Path, options: Mapping[str, str]) -> list[str]:
-    """Return the nodes that QNN leaves to the CPU where it may, as `Operator (name)`."""
+    """Return the nodes that QNN leaves to the CPU if it is allowed to, as `Operator (name)`."""
     try:
         found = _assigned(_session(path, options, ASSIGNED))
     except Exception as error:  # noqa: BLE001 - it only looks for what to say of an error that there is
@@ -235,23 +238,30 @@ def _session(path: Path, options: Mapping[str, str], entries: Mapping[str, str])
 
 @functools.lru_cache(maxsize=None)
 def _device() -> Any:
-    """Register QNN and return its device.
-
-    Raises:
-        Unsupported: it is not an x86-64 processor; elsewhere QNN's libraries drive a real HTP only.
-    """
+    """Register QNN and return its device."""
     import onnxruntime as ort
     import onnxruntime_qnn
 
-    if platform.machine() != "x86_64":
-        message = f"Qualcomm's compiler and emulator run on x86-64 only, this is {platform.machine()}"
-        raise Unsupported(message, hint="Run it on a PC; the files that it makes can be copied.")
     ort.set_default_logger_severity(3)  # errors; as a warning it says at each start what Windows could do
     ort.register_execution_provider_library("QNN", onnxruntime_qnn.get_library_path())
     return next(device for device in ort.get_ep_devices() if device.ep_name == "QNN")
 
 
-def _library(name: str) -> Path:
+def _library(name: str) -> str:
+    """Return the path of one of QNN's libraries.
+
+    Raises:
+        Unsupported: this is no x86-64 processor; elsewhere the libraries drive a real HTP only.
+        Unavailable: a library that they need is not here; ONNX Runtime would only speak of the CPU then.
+    """
     import onnxruntime_qnn
 
-    return Path(onnxruntime_qnn.get_library_path()).with_name(name)
+    if platform.machine() != "x86_64":
+        message = f"Qualcomm's compiler and emulator run on x86-64 only, this is {platform.machine()}"
+        raise Unsupported(message, hint="Run it on a PC; the files that it makes can be copied.")
+    try:
+        ctypes.CDLL("libatomic.so.1")  # and not the library itself: QNN crashes if it is loaded before
+    except OSError as error:
+        message = f"Qualcomm's {name} needs a library that is not here: {error}"
+        raise Unavailable(message, hint="On Debian and Ubuntu: apt-get install libatomic1") from error
+    return str(Path(onnxruntime_qnn.get_library_path()).with_name(name))
