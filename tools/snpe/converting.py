@@ -7,6 +7,7 @@ and the network in the newer ones, so only long options are used.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -21,8 +22,6 @@ from tools.stage import InvalidRequest, Unsupported, progress
 
 NEWER = "--input_network"
 CALIBRATION_INPUTS = 64
-# `| images | 1,640,640,3 | Float_32 |` of snpe-dlc-info; 1.x has no column for the type
-INPUT_ROW = re.compile(r"\|\s*(\S+)\s*\|\s*((?:\d+\s*,\s*)*\d+)\s*(?:\|\s*([A-Za-z]\w*)\s*)?\|")
 
 
 def convert(sdk: Sdk, onnx: Path, frozen: Path, signature: Path, dlc: Path) -> dict[str, Any]:
@@ -118,22 +117,26 @@ def info(sdk: Sdk, dlc: Path) -> dict[str, Any]:
 
 
 def input_shapes(said: str) -> dict[str, list[int]]:
-    """Return the inputs in what snpe-dlc-info printed: the rows of the table whose head is `Input Name`."""
-    found = {}
-    table = False
-    for line in said.splitlines():
-        match = INPUT_ROW.match(line)
-        if re.match(r"\|\s*Input Name", line):
-            table = True
-        elif table and match:
-            found[match[1]] = [int(size) for size in match[2].split(",")]
-        elif table and not line.startswith(("-", "|", "+", "=")):
-            table = False
-    return found
+    """Return the inputs in what snpe-dlc-info printed, by name.
+
+    2.x has a table of them: `| Input Name | Dimensions | Type |`, `| images | 1,640,640,3 | Float_32 |`.
+    1.x has them among the layers, of type `data`: `| 0 | input | data | input | input | 1x299x299x3 | A |`.
+    """
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in said.splitlines()]
+    heads = [number for number, row in enumerate(rows) if row[0].lower() == "input name"]
+    if heads:
+        table = [row for row in rows[heads[0] + 1 :] if len(row) > 1]
+        found = itertools.takewhile(lambda row: re.fullmatch(r"[\d, x\[\]]+", row[1]), table)
+        return {row[0]: _sizes(row[1]) for row in found}
+    return {row[4]: _sizes(row[5]) for row in rows if len(row) > 5 and row[2].lower() == "data"}
+
+
+def _sizes(text: str) -> list[int]:
+    return [int(size) for size in re.findall(r"\d+", text)]
 
 
 def write_inputs(sdk: Sdk, dlc: Path, calibration: Path, folder: Path) -> Path:
-    """Write representative inputs as raw files into `folder`; return the list of them, one inference a line."""
+    """Write representative inputs as raw files into `folder`; return the list of them."""
     inputs = arrays.read_inputs(calibration)
     shapes = {name: tuple(shape) for name, shape in info(sdk, dlc)["inputs"].items()}
     count = min(CALIBRATION_INPUTS, len(next(iter(inputs.values()))))

@@ -1,7 +1,7 @@
 """Qualcomm's SDK: which one the user gave, what it needs, and how its programs are called.
 
-None of it is part of this project, nor may be: the user has it from Qualcomm. It is recognised by what it has
-below a folder that is the one given, or one or two levels deeper (`snpe-2.9.0.4462/`, `qairt/2.41.0.251128/`):
+None of it is part of this project, nor may be: the user has it from Qualcomm. It is recognised by what is in
+the folder given, or one or two levels deeper (`snpe-2.9.0.4462/`, `qairt/2.41.0.251128/`):
 
     bin/x86_64-linux-clang/snpe-dlc-info     and converters: Python scripts, or programs
     lib/aarch64-android*/libSNPE.so          the runtime for a phone; since 2.11 with no compiler in its name
@@ -17,7 +17,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -57,7 +56,7 @@ NEEDS = (
         python="3.10",
         frameworks="ONNX 1.16, TensorFlow 2.10.1",
         build="sdk310",
-        source="docs.qualcomm.com 80-70014-15BY snpe-setup and 80-70029-15B; luxonis/modelconverter docker/rvc4",
+        source="docs.qualcomm.com 80-70014-15BY and 80-70029-15B; luxonis/modelconverter docker/rvc4",
     ),
     Needs(
         since=(2, 11),
@@ -65,7 +64,7 @@ NEEDS = (
         python="3.8",
         frameworks="ONNX 1.11 or 1.12, TensorFlow 2.10.1, PyTorch 1.13.1, TFLite 2.3.0",
         build="sdk38",
-        source="docs.qualcomm.com 80-70015-15B qnn-setup; microsoft/Olive create_python_env.sh before f23e9bc7b",
+        source="docs.qualcomm.com 80-70015-15B; microsoft/Olive create_python_env.sh before f23e9bc7b",
     ),
     Needs(
         since=(1, 32),
