@@ -48,7 +48,8 @@ def benchmark(
     inputs, expected = arrays.read_reference(reference)
     phone = choose(serial)
     before = phone.state()
-    metadata: dict[str, Any] = {**sdk.describe(), **before.identity, "perf_profile": perf_profile}
+    metadata: dict[str, Any] = {**target.identity, **sdk.describe(), **before.identity}
+    metadata["perf_profile"] = perf_profile
     try:
         with phone.awake(timeout_s=600 + 2 * target.budget_s):
             progress(0.05, "sending programs and network")
