@@ -19,7 +19,7 @@ from host import ROOT
 from host.unpack import unpack_all
 from tests.lab import snpe_sdk, virtual_phone
 from tests.lab.virtual_phone import VirtualPhone
-from tools.snpe import failures
+from tools.snpe import diagview, failures
 from tools.stage import StageError, Unsupported
 
 MISSING = virtual_phone.missing()
@@ -78,16 +78,25 @@ def measure(
     """Run snpe.benchmark with an SDK that does `fault`."""
     python = tool_python("snpe")
 
-    def run(version: str, device: str, precision: str, fault: str = "", **options: Any) -> Any:
+    def run(
+        version: str,
+        device: str,
+        precision: str,
+        fault: str = "",
+        command: str = "benchmark",
+        **options: Any,
+    ) -> Any:
         unpack_all(snpe_sdk.make(tmp_path, version, phone=python, python=python, fault=fault), tmp_path)
         dlc = dlcs / f"{precision}.dlc"
         if version < "2":
             snpe_sdk.of_generation_1(dlc, tmp_path / "old.dlc")
             dlc = tmp_path / "old.dlc"
         files = {"dlc_sdk": dlc, "reference": networks / "small.reference.npz"}
-        files.update({name: tmp_path / name for name in ("samples", "profile")})
-        given = {"device": device, "precision": precision, "budget_s": 0.5, **options}
-        return call(tmp_path, "benchmark", **files, **given)
+        if command == "profile":
+            options["layer_times"] = tmp_path / "layers"
+        else:
+            options.update({"budget_s": 0.5, **{name: tmp_path / name for name in ("samples", "profile")}})
+        return call(tmp_path, command, **files, device=device, precision=precision, **options)
 
     yield run
     lab.phone.clean_up()
@@ -149,6 +158,15 @@ def test_what_goes_wrong_on_the_phone_leaves_no_time(
     assert text in done.stderr.splitlines()[-1]
     assert not (tmp_path / "samples").exists()
     assert not (tmp_path / "profile").exists()
+
+
+@needs_adbd
+@pytest.mark.tool
+def test_a_profile_is_diagviews_own_text_too(measure: Measure, tmp_path: Path) -> None:
+    done = measure(QAIRT, "DSP", "int8", command="profile", diagview_text=tmp_path / "text")
+    assert result(done)["metadata"]["diagview"]["metrics"]["Total Inference Time"]["time_ms"] > 0
+    assert diagview.parse((tmp_path / "text").read_text())["layers_on"] == {"DSP": 3}
+    assert len(json.loads((tmp_path / "layers").read_text())["layers"]) == 3
 
 
 @needs_adbd

@@ -72,6 +72,7 @@ def test_each_layout_is_found_in_a_zip_of_another_name(given: Callable[..., Path
 def test_the_version_says_what_the_converters_need(version: str, python: str, build: str) -> None:
     needs = sdk.Sdk(Path(version), version).needs
     assert (needs.python, needs.build) == (python, build)
+    assert f"| {needs.system} | {needs.python} |" in (ROOT / "docs" / "snapdragon.md").read_text()
 
 
 def test_an_sdk_takes_the_build_that_it_needs_and_is_part_of_what_it_makes(

@@ -176,22 +176,29 @@ def benchmark(
     budget_s: float = 10.0,
 ) -> Result:
     """Check the SDK's DLC on a phone against the reference, then measure its latency and its layers."""
-    if device not in net_run.DEVICES:
-        message = f"SNPE has no device {device!r}"
-        raise InvalidRequest(message, hint=f"Devices: {', '.join(net_run.DEVICES)}.")
-    precisions = net_run.DEVICES[device].precisions
-    target = Target("snpe", device, precision, 0, budget_s, precisions=precisions)
+    target = _target(device, precision, budget_s)
     with said_of(target):
         return phone_run.benchmark(
-            sdk.find(tool.sdk_folder()),
-            dlc_sdk,
-            reference,
-            target,
-            perf_profile=perf_profile,
-            serial=phone,
-            samples=samples,
-            profile=profile,
+            _subject(dlc_sdk, reference, target, perf_profile, phone), samples, profile
         )
+
+
+@tool.command(cached=False)
+def profile(
+    dlc_sdk: Input,
+    reference: Input,
+    diagview_text: Output = "{model}.diagview.txt",
+    layer_times: Output = "{model}.snpe-layers.json",
+    device: str = "CPU",
+    precision: str = "fp32",
+    perf_profile: str = "high_performance",
+    phone: str = "",
+) -> Result:
+    """Check the SDK's DLC on a phone, and leave each layer's unit and time as snpe-diagview prints them."""
+    target = _target(device, precision, 1.0)
+    with said_of(target):
+        subject = _subject(dlc_sdk, reference, target, perf_profile, phone)
+        return phone_run.profile(subject, diagview_text, layer_times)
 
 
 @tool.command()
@@ -295,6 +302,17 @@ def _context(network: Path, context: Path, context_bin: Path, soc: str) -> Resul
 def _quantize(onnx: Path, calibration: Path, made: Path, bits: int) -> Result:
     quantizing.quantize(onnx, calibration, made, bits)
     return Result(metrics={"size_bytes": made.stat().st_size}, metadata={"precision": f"int{bits}"})
+
+
+def _target(device: str, precision: str, budget_s: float) -> Target:
+    if device not in net_run.DEVICES:
+        message = f"SNPE has no device {device!r}"
+        raise InvalidRequest(message, hint=f"Devices: {', '.join(net_run.DEVICES)}.")
+    return Target("snpe", device, precision, 0, budget_s, precisions=net_run.DEVICES[device].precisions)
+
+
+def _subject(dlc: Path, reference: Path, target: Target, perf_profile: str, serial: str) -> phone_run.Subject:
+    return phone_run.Subject(sdk.find(tool.sdk_folder()), dlc, reference, target, perf_profile, serial)
 
 
 def _quantize_sdk(dlc: Path, calibration: Path, made: Path, soc: str, bits: int) -> Result:
