@@ -95,7 +95,9 @@ def test_the_run_is_complete_and_latest(project: Project) -> None:
     run = json.loads((folder / "run.json").read_text())
     assert run["host"]["cpu"]
     assert run["engine"] == "venv"
-    assert all((folder / stage["log"]).exists() for stage in run["stages"] if not stage["cached"])
+    logs = [stage["log"] for stage in run["stages"] if stage["log"]]  # none of one whose need failed
+    assert len(logs) > 10
+    assert all((folder / log).exists() for log in logs)
 
 
 def test_a_second_run_makes_nothing_again_but_measures(project: Project) -> None:
