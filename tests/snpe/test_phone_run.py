@@ -61,7 +61,8 @@ def dlcs(call: Call, tool_python: Python, networks: Path, tmp_path_factory: pyte
     folder, python = tmp_path_factory.mktemp("dlcs"), tool_python("snpe")
     unpack_all(snpe_sdk.make(folder, QAIRT, phone=python, python=python), folder)
     onnx = networks / "small.onnx"
-    made = call(folder, "convert-sdk", onnx=onnx, frozen=onnx, signature=onnx, dlc_sdk=folder / "fp32.dlc")
+    files = {"dlc_sdk": folder / "fp32.dlc", "dlc_sdk_inputs": folder / "inputs.json"}
+    made = call(folder, "convert-sdk", onnx=onnx, frozen=onnx, signature=onnx, **files)
     assert made.returncode == 0, made.stderr
     shutil.copy(folder / "fp32.dlc", folder / "fp16.dlc")
     calibration = networks / "small.calibration.npz"
@@ -86,12 +87,13 @@ def measure(
         command: str = "benchmark",
         **options: Any,
     ) -> Any:
-        unpack_all(snpe_sdk.make(tmp_path, version, phone=python, python=python, fault=fault), tmp_path)
+        unpack_all(snpe_sdk.make(tmp_path, version, phone=python, fault=fault), tmp_path)
         dlc = dlcs / f"{precision}.dlc"
         if version < "2":
             snpe_sdk.of_generation_1(dlc, tmp_path / "old.dlc")
             dlc = tmp_path / "old.dlc"
-        files = {"dlc_sdk": dlc, "reference": networks / "small.reference.npz"}
+        files = {"dlc_sdk": dlc, "dlc_sdk_inputs": dlcs / "inputs.json"}
+        files["reference"] = networks / "small.reference.npz"
         if command == "profile":
             options["layer_times"] = tmp_path / "layers"
         else:

@@ -72,16 +72,23 @@ class Ran:
 
 
 class NetRun:
-    """A network on the phone, to be run on one device; `dlc` is what the SDK's converter made."""
+    """A network on the phone, to be run on one device; `dlc` is what the SDK's converter made.
+
+    `shapes` are those of its inputs, by name.
+    """
 
     def __init__(
-        self, sdk: Sdk, phone: Phone, state: State, dlc: Path, device: str, perf_profile: str
+        self,
+        sdk: Sdk,
+        phone: Phone,
+        state: State,
+        dlc: Path,
+        shapes: Mapping[str, tuple[int, ...]],
+        device: str,
+        perf_profile: str,
     ) -> None:
         self._sdk, self.phone, self._device, self._perf = sdk, phone, DEVICES[device], perf_profile
-        about = converting.info(sdk, dlc)
-        self.shapes: dict[str, tuple[int, ...]] = {
-            name: tuple(size) for name, size in about["inputs"].items()
-        }
+        self.shapes = dict(shapes)
         base = f"snpe/{sdk.version or 'sdk'}"
         programs = self._programs(state, hexagon=self._device.unit == "DSP")
         phone.push(programs, base)

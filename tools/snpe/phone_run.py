@@ -19,7 +19,7 @@ from tools import arrays, gate, measure
 from tools import profile as layer_times
 from tools.benchmark import Target, check_last
 from tools.phone import choose
-from tools.snpe import diagview, failures
+from tools.snpe import converting, diagview, failures
 from tools.snpe.net_run import NetRun, Ran, fallback
 from tools.snpe.sdk import Sdk
 from tools.stage import Result, StageError, progress
@@ -35,10 +35,14 @@ COUNTERS = "snpe-diagview's, of a run of its own; what a Hexagon counts in cycle
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is to be run, where and how; `serial` is the phone's, "" for the only one."""
+    """What is to be run, where and how; `serial` is the phone's, "" for the only one.
+
+    `dlc_inputs` is what `converting.convert` wrote beside the DLC.
+    """
 
     sdk: Sdk
     dlc: Path
+    dlc_inputs: Path
     reference: Path
     target: Target
     perf_profile: str
@@ -109,6 +113,7 @@ def _checked(subject: Subject) -> Iterator[_Checked]:
     Whatever fails in the block says what is known of SDK and phone.
     """
     inputs, expected = arrays.read_reference(subject.reference)
+    shapes = converting.read_inputs(subject.dlc_inputs)
     target, phone = subject.target, choose(subject.serial)
     before = phone.state()
     metadata: dict[str, Any] = {
@@ -122,7 +127,9 @@ def _checked(subject: Subject) -> Iterator[_Checked]:
     try:
         with phone.awake(timeout_s=600 + 2 * target.budget_s):
             progress(0.05, "sending programs and network")
-            network = NetRun(subject.sdk, phone, before, subject.dlc, target.device, subject.perf_profile)
+            network = NetRun(
+                subject.sdk, phone, before, subject.dlc, shapes, target.device, subject.perf_profile
+            )
             progress(0.15, f"checking {len(expected)} outputs on the {target.device}")
             ran = network.run(inputs, range(len(expected)), "detailed", outputs=True)
             metadata["executed_on"] = ran.found["layers_on"]
