@@ -34,7 +34,7 @@ layers = [
 @pytest.mark.tool
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
 def test_a_phone_and_an_sdk_give_every_row_of_snpe(
-    tool_python: Callable[[str], Path], tmp_path: Path
+    tool_python: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     networks = tmp_path / "small.toml"
     networks.write_text(SMALL)

@@ -95,7 +95,8 @@ class NetRun:
         self._has_throughput = "bin/snpe-throughput-net-run" in programs
         self._home = f"{phone.root}/{base}"
         self._dlc = phone.push({"network.dlc": dlc}, "snpe/network").paths["network.dlc"]
-        self._help = self.shell("snpe-net-run --help").stdout
+        helped = self.shell("snpe-net-run --help")
+        self._help = helped.stdout + helped.stderr
         if perf_profile not in self._help and "perf_profile" in self._help:
             message = f"snpe-net-run of {sdk.name} has no perf profile {perf_profile!r}"
             hint = "All versions have balanced, default, high_performance, power_saver and system_settings."
