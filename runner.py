@@ -15,6 +15,7 @@ import typer
 from host import options
 from host.options import WORK, Json, Measuring, ModelFile, Networks, Running, Subject, Work, with_groups
 from host.version import VERSION
+from tools import socs
 from tools.stage import StageError
 
 PLAIN: Any = {"no_args_is_help": True, "rich_markup_mode": None}  # with rich, `--help` takes twice as long
@@ -103,11 +104,13 @@ def run(
     ] = None,
     inputs: Inputs = None,
     images: Images = None,
+    soc: options.Soc = socs.DEFAULT,
 ) -> None:
     """Run one stage; what it needs is made first or taken from the store."""
     from host import jobs
 
-    plan = jobs.plan_one(networks, running, stage, inputs or [], settings or [], images)
+    all_settings = {**running.settings, "soc": soc}
+    plan = jobs.plan_one(networks, stage, inputs or [], settings or [], images, all_settings)
     raise typer.Exit(jobs.carry_out(plan, running))
 
 

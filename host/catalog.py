@@ -137,13 +137,24 @@ def build_images(tools: Sequence[str], *, base: str | None, offline_base: bool) 
 
 
 def pull_images(tools: Sequence[str], *, registry: str) -> None:
-    """Take the images of these tools from a registry."""
-    images.pull(chosen(tools), _console(), registry=registry)
+    """Take the images of these tools from a registry; if none is named, all that may be in one."""
+    images.pull(_public(tools), _console(), registry=registry)
 
 
 def push_images(tools: Sequence[str], *, registry: str) -> None:
-    """Put the images of these tools into a registry."""
-    images.push(chosen(tools), _console(), registry=registry)
+    """Put the images of these tools into a registry; if none is named, all that may be in one."""
+    images.push(_public(tools), _console(), registry=registry)
+
+
+def _public(tools: Sequence[str]) -> list[Service]:
+    """Return the services of these names; if none is named, those that no vendor's licence keeps back."""
+    services = chosen(tools)
+    if tools:
+        return services
+    for service in services:
+        if why := images.restriction(service):
+            note(f"left out: {service.name}; {why}")
+    return [service for service in services if not images.restriction(service)]
 
 
 def list_images(*, as_json: bool) -> None:
@@ -151,7 +162,9 @@ def list_images(*, as_json: bool) -> None:
     wanted = services(Path()).values()
     here = {image.tool: image for image in images.list_images(wanted)}
     if as_json:
-        show.print_json([dataclasses.asdict(image) for image in here.values()])
+        why = {service.name: images.restriction(service) for service in wanted}
+        found = [{**dataclasses.asdict(image), "restriction": why[name]} for name, image in here.items()]
+        show.print_json(found)
         return
     rows = []
     for service in wanted:

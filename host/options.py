@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tools import socs
 from tools.stage import InvalidRequest
 
 if typing.TYPE_CHECKING:  # the zoo is read by the commands that name a network
@@ -43,8 +44,17 @@ Precisions = Annotated[
     list[str] | None,
     typer.Option(
         "--precision",
-        help="fp32, fp16, int8-dynamic or int8, for every backend; may be repeated. "
-        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU.",
+        help="fp32, fp16, int8-dynamic, int8 or int16, for every backend; may be repeated. "
+        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU, fp16 and int8 on a Snapdragon's HTP.",
+    ),
+]
+
+
+Soc = Annotated[
+    str,
+    typer.Option(
+        callback=lambda name: socs.find(name).name,
+        help="The Snapdragon to compile for and to emulate; docs/snapdragon.md lists them.",
     ),
 ]
 
@@ -67,6 +77,9 @@ class Running:
         list[str] | None,
         typer.Option("--sdk", metavar="TOOL=PATH", help="A vendor's SDK that you have: folder or archive."),
     ] = None
+    snpe_sdk: Annotated[
+        Path | None, typer.Option("--snpe-sdk", help="The same as --sdk snpe=PATH: SNPE or QAIRT.")
+    ] = None
     phone: Phone = ""
     keep_going: Annotated[bool, typer.Option(help="After a failure go on with what does not need it.")] = True
     as_json: Json = False
@@ -75,6 +88,11 @@ class Running:
     def settings(self) -> dict[str, Any]:
         """The parameters that stages take by name."""
         return {"phone": self.phone}
+
+    @property
+    def sdks(self) -> list[str]:
+        """The SDKs that were given, each `tool=path`."""
+        return [*(self.sdk or ()), *([f"snpe={self.snpe_sdk}"] if self.snpe_sdk else ())]
 
     @property
     def builds(self) -> dict[str, str]:
@@ -150,6 +168,7 @@ class Measuring:
     precision: Precisions = None
     budget_s: Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")] = 10.0
     threads: Threads = 0
+    soc: Soc = socs.DEFAULT
 
     @property
     def precisions(self) -> Sequence[str]:
@@ -159,7 +178,7 @@ class Measuring:
     @property
     def settings(self) -> dict[str, Any]:
         """The parameters that stages take by name."""
-        return {"budget_s": self.budget_s, "threads": self.threads}
+        return {"budget_s": self.budget_s, "threads": self.threads, "soc": self.soc}
 
 
 def with_groups(function: Callable[..., None]) -> Callable[..., None]:

@@ -12,7 +12,7 @@ import pytest
 from tools import gate
 from tools.arrays import to_layout
 from tools.benchmark import Session, Target, _check_last, feed, run
-from tools.stage import InvalidRequest, StageError, WrongOutput
+from tools.stage import InvalidRequest, StageError, Unsupported, WrongOutput
 
 Array = np.ndarray[Any, Any]
 RANDOM = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def disturb(outputs: Array, relative: float) -> Array:
 
 REFERENCES = {"flat": flat(), "peaked": peaked(), "logits": RANDOM.normal(size=(8, 1000)) * 4 - 7}
 # rms error relative to the spread that is to pass
-ARITHMETIC = {"fp32": 1e-6, "fp16": 1e-3, "int8-dynamic": 0.01, "int8": 0.02}
+ARITHMETIC = {"fp32": 1e-6, "fp16": 1e-3, "int8-dynamic": 0.01, "int8": 0.02, "int16": 0.01}
 
 
 @pytest.mark.parametrize("precision", gate.TOLERANCES)
@@ -345,3 +345,9 @@ def test_layouts() -> None:
         InvalidRequest, match=r"takes \[1, 3, 8, 8\], the reference inputs are \[1, 4, 5, 3\]"
     ):
         to_layout(batch, (1, 3, 8, 8))
+
+
+def test_a_precision_that_a_runtime_has_no_networks_of() -> None:
+    with pytest.raises(Unsupported, match="no networks of int16 for onnxruntime") as caught:
+        Target("onnxruntime", "CPU", "int16", threads=1).check()
+    assert "fp32, fp16, int8-dynamic, int8" in caught.value.hint

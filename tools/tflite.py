@@ -7,8 +7,9 @@ import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Dict
 
+from tools import benchmark_model
 from tools.benchmark import Target, cpu_name, run, write_answers
 from tools.stage import Input, InvalidRequest, Output, Result, Tool, Unsupported, first_line
 
@@ -124,6 +125,12 @@ def infer(
     """Run the network on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
     target = Target(runtime, device, precision, threads)
     return write_answers(_loader(tflite, target), target, images, answers)
+
+
+@tool.parser
+def parse_benchmark(file: Path) -> Dict[str, Any]:
+    """Read what benchmark_model printed: times, delegates and fallbacks, memory, operators."""
+    return benchmark_model.read(file)
 
 
 def _loader(tflite: Path, target: Target) -> Callable[[], TfliteSession]:
