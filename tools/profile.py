@@ -1,7 +1,7 @@
 """Time per layer, as a runtime's own counters tell it: one file format for all backends.
 
 A benchmark writes it as its output `profile`; the report shows it. JSON:
-`{"schema": 1, "counters", "total_ms", "layers": [{"name", "type", "executed_as", "time_ms"}, ...]}`.
+`{"schema": 1, "counters", "total_ms", "layers": [...]}`, a layer with the attributes of `Layer`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ class Layer:
         type: of the layer in the network, e.g. Convolution.
         executed_as: what the runtime made of it: a kernel, a stage, a unit of the device.
         time_ms: of one inference.
+        source: the nodes of the source network that it computes, where that is known and another name.
     """
 
     name: str
     type: str
     executed_as: str
     time_ms: float
+    source: str = ""
 
 
 def write(path: Path, layers: Iterable[Layer], counters: str) -> None:

@@ -114,7 +114,11 @@ def _profile(data: Any) -> Profile:
         message = f"schema {data['schema']}"
         raise ValueError(message)
     layers = [
-        Layer(*(str(row[key]) for key in ("name", "type", "executed_as")), _number(row["time_ms"]))
+        Layer(
+            *(str(row[key]) for key in ("name", "type", "executed_as")),
+            _number(row["time_ms"]),
+            str(row.get("source", "")),
+        )
         for row in data["layers"]
     ]
     layers.sort(key=lambda layer: -layer.time_ms)
