@@ -100,7 +100,7 @@ def run(load: Callable[[], Session], target: Target, reference: Path, samples: P
         WrongOutput: the gate failed, before the timing or after it; nothing is written.
         InvalidRequest: a file or a parameter is not what it should be.
     """
-    with _said_of(target):
+    with said_of(target):
         return _run(load, target, reference, samples)
 
 
@@ -113,7 +113,7 @@ def check(load: Callable[[], Session], target: Target, reference: Path, *, reaso
         WrongOutput: the gate failed.
         InvalidRequest: a file or a parameter is not what it should be.
     """
-    with _said_of(target):
+    with said_of(target):
         inputs, expected = arrays.read_reference(reference)
         progress(0.0, f"loading on {target.device}")
         session = load()
@@ -138,7 +138,7 @@ def write_answers(load: Callable[[], Session], target: Target, images: Path, ans
     Raises:
         InvalidRequest: a file or a parameter is not what it should be.
     """
-    with _said_of(target):
+    with said_of(target):
         inputs = arrays.read_inputs(images)
         progress(0.0, f"loading on {target.device}")
         session = load()
@@ -148,7 +148,7 @@ def write_answers(load: Callable[[], Session], target: Target, images: Path, ans
 
 
 @contextlib.contextmanager
-def _said_of(target: Target) -> Iterator[None]:
+def said_of(target: Target) -> Iterator[None]:
     """Check the target, and name it in every error."""
     try:
         target.check()
@@ -176,7 +176,7 @@ def _run(load: Callable[[], Session], target: Target, reference: Path, samples: 
         before = measure.conditions()
         measurement = measure.measure(session.infer, budget_s=target.budget_s)
         after = measure.conditions()
-        _check_last(session.output(), answers, expected, target.precision)
+        check_last(session.output(), answers, expected, target.precision)
     except WrongOutput as error:
         error.metadata = {**metadata, **_computed_in(session, target.precision), **error.metadata}
         raise
@@ -234,7 +234,7 @@ def feed(session: Session, inputs: Inputs, index: int, source: str = "reference"
     session.feed(arrays.fit(inputs, session.input_shapes, index, source))
 
 
-def _check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, precision: str) -> None:
+def check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, precision: str) -> None:
     """Check the output of the timed runs, which was that of input 0.
 
     A runtime that stopped computing would still hold the output of the last input it was given before, so the
