@@ -6,6 +6,7 @@ It does nothing but start tests/lab/phone/benchmark_model.py, in an environment 
 from __future__ import annotations
 
 import json
+import platform
 import struct
 from pathlib import Path
 
@@ -17,6 +18,11 @@ BASE, HEADERS = 0x400000, 64 + 56
 X86_64 = 62  # e_machine
 # lea rdi, [rip + path]; lea rsi, [rsp + 8]; mov rdx, [rsp]; lea rdx, [rsp + 8 * rdx + 16]; execve; exit(127)
 CODE = bytes.fromhex("488d3d21000000488d742408488b1424488d54d410b83b0000000f05bf7f000000b83c0000000f05")
+
+
+def missing() -> str:
+    """What keeps this host from running the program, '' if nothing does."""
+    return "" if platform.machine() == "x86_64" else "the program that stands in is for x86-64"
 
 
 def elf(machine: int = X86_64) -> bytes:
