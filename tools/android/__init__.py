@@ -199,11 +199,10 @@ def _metrics(timed: Timed) -> dict[str, Any]:
 
 
 def _layers(said: Mapping[str, Any]) -> list[layer_times.Layer]:
-    """The operators of an inference; those of a Hexagon, counted in cycles, have no time."""
+    """The operators of an inference; a Hexagon's have cycles, and no time."""
     return [
-        layer_times.Layer(row["name"], row["type"], row["executed_by"], row["time_ms"])
+        layer_times.Layer(row["name"], row["type"], row["executed_by"], row["time_ms"], cycles=row["cycles"])
         for row in said["operators"]
-        if row["time_ms"] is not None
     ]
 
 
