@@ -60,6 +60,7 @@ def test_a_record_says_what_it_was_made_from_and_by_which_versions(project: Proj
 def test_what_was_not_measured_says_why(project: Project) -> None:
     absent = [record for record in records(project) if record["status"] != "ok"]
     assert {(record["backend"], record["device"], record["status"]) for record in absent} == {
+        *(("android", device, "no_device") for device in ("CPU", "GPU", "NNAPI", "Hexagon")),
         ("openvino", "GPU", "no_device"),
         ("openvino", "NPU", "no_device"),
         ("ncs", "CPU", "emulated"),
