@@ -89,6 +89,18 @@ def test_without_a_stick_its_row_has_what_was_compiled_and_its_function_was_chec
     assert first["metadata"]["made_by"]["ncs.convert-2450"]["compiled"]["chip"] == "2450"
 
 
+def test_a_snapdragon_is_emulated_with_what_a_phone_would_load(project: Project) -> None:
+    rows = [record for record in records(project) if record["backend"] == "snpe"]
+    assert [(row["runtime"], row["device"], row["precision"], row["status"]) for row in rows] == [
+        ("HTP emulator", "HTP v73 (sm8550)", "fp16", "emulated"),
+        ("HTP emulator", "HTP v73 (sm8550)", "int8", "emulated"),
+    ]
+    for row in rows:
+        assert row["correctness"]["cosine"] > 0.93
+        assert row["artifacts"]["context_bin"].endswith(".ctx.bin")
+    assert rows[1]["metadata"]["worst_layer"]["layer"]
+
+
 def test_raw_samples_give_the_numbers_of_the_record(project: Project) -> None:
     folder = project.work / "runs" / "latest"
     for record in records(project):
