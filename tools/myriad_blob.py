@@ -21,7 +21,8 @@ STAGE_END = 0x7F83FF19
 DATA_TYPES = ("FP16", "U8", "I32", "FP32", "I8")
 IN_BLOB = 3  # where the shape of an input or output lies: the only place that the plug-in knows
 
-CHIPS = {"2480": "Myriad X (Neural Compute Stick 2)", "2450": "Myriad 2 (first Neural Compute Stick)"}
+# of the Neural Compute Stick 2 and of the first one
+CHIPS = {"2480": "Myriad X (2480)", "2450": "Myriad 2 (2450)"}
 MYRIAD_2_UNITS = 12  # SHAVE processors and CMX slices of a Myriad 2; a Myriad X has 16 and 19
 
 

@@ -29,7 +29,7 @@ def check(path: Path, weights: Optional[Path]) -> dict[str, Any]:
     """
     core, network, source = _read(path, weights)
     options = Options("2480")
-    found = {"chip": options.chip, "nodes": len(source), "compiles": True, "unsupported_layers": []}
+    found = {"chip": CHIPS[options.chip], "nodes": len(source), "compiles": True, "unsupported_layers": []}
     with tempfile.TemporaryDirectory() as folder:
         try:
             _compile(core, network, source, options, Path(folder, "blob"))
@@ -91,7 +91,7 @@ def _compile(core: Any, network: Any, source: list[Node], options: Options, blob
         if others:
             message += f"; by the plug-in's own list it also has none for {_list(others)}"
         layers = [{"node": node.name, "operator": node.operator} for node in [*first, *others]]
-        about = {"compiled": {"chip": options.chip, "unsupported_layers": layers}}
+        about = {"compiled": {"chip": CHIPS[options.chip], "unsupported_layers": layers}}
         hint = "Replace these nodes, or end the network before them."
         raise Unsupported(message, hint=hint, metadata=about) from error
 
@@ -105,7 +105,7 @@ def _describe(made: dict[str, Any], about: Blob, source: list[Node], options: Op
     fused = set(made["fused_nodes"])
     operators = collections.Counter(node.operator for node in source if node.name in fused)
     return {
-        "chip": options.chip,
+        "chip": CHIPS[options.chip],
         "shaves": about.shaves,
         "cmx_slices": about.cmx_slices,
         "streams": options.used_streams,
