@@ -51,10 +51,9 @@ def find(host: Host) -> Optional[Stick]:
     able = [stick for stick in seen if stick.state in READY and stick.name == movidius.NAMES[movidius.NCS2]]
     if able:
         return able[0]
-    what = "; ".join(f"{stick.name} {stick.state}: {stick.found}".lstrip("- ") for stick in seen)
-    mend = "; ".join(dict.fromkeys(stick.mend for stick in seen if stick.mend))
-    message = f"there is no Neural Compute Stick 2 to use ({what})"
-    raise DeviceNotFound(message, hint=f"{mend}. See what is there: python runner.py doctor")
+    found, hint = movidius.instead(seen)
+    message = f"there is no Neural Compute Stick 2 to use: {found}"
+    raise DeviceNotFound(message, hint=hint)
 
 
 @contextlib.contextmanager
@@ -75,9 +74,8 @@ def answering(host: Host) -> Iterator[None]:
     except RuntimeError as error:
         failure = translate(str(error), "in the middle of the measurement")
         if isinstance(failure, DeviceNotFound):
-            now = movidius.examine(host)[0]
-            message = f"{failure}; on USB now: {now.state}, {now.found}"
-            failure = DeviceNotFound(message, hint=failure.hint)
+            now, _ = movidius.instead(movidius.examine(host))
+            failure = DeviceNotFound(f"{failure}; on USB now: {now}", hint=failure.hint)
         raise failure from error
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tools.movidius import LOOK
 from tools.stage import DeviceNotFound, StageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ WORKER = Path(__file__).with_name("worker.py")
 GONE = re.compile(
     r"NC_ERROR|X_LINK_|DEVICE_NOT_FOUND|no Neural Compute Stick|Status\.(ERROR|TIMEOUT|GONE|MYRIAD_ERROR)"
 )
-GONE_HINT = "python runner.py devices says what is plugged in, its state, and what to do."
 
 
 class Worker:
@@ -98,7 +98,7 @@ class Worker:
 def _failure(said: str) -> StageError:
     line = " ".join(said.split())[:400]
     if GONE.search(said):
-        return DeviceNotFound(f"the first-generation stick does not answer: {line}", hint=GONE_HINT)
+        return DeviceNotFound(f"the first-generation stick does not answer: {line}", hint=LOOK)
     hint = "The log says more; docs/first-generation.md says what the SDK needs."
     return StageError(f"the SDK failed: {line}", hint=hint)
 
