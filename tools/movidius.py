@@ -16,6 +16,7 @@ import dataclasses
 import platform
 from collections.abc import Sequence
 
+from tools.stage import Unsupported
 from tools.usb import SUPER_SPEED_MBPS, Host, UsbDevice
 
 VENDOR = "03e7"
@@ -89,6 +90,13 @@ def instead(sticks: Sequence[Stick]) -> tuple[str, str]:
     mends = "; ".join(dict.fromkeys(stick.mend for stick in sticks if stick.mend))
     mark = " (simulated)" if any(stick.simulated for stick in sticks) else ""
     return found + mark, f"{mends[:1].upper()}{mends[1:]}. {LOOK}".lstrip(". ")
+
+
+def require_fp16(precision: str) -> None:
+    """Raise Unsupported for a precision that no Myriad chip computes in."""
+    if precision != "fp16":
+        message = f"a Myriad chip computes in fp16, not in {precision}"
+        raise Unsupported(message, hint="Leave --precision out, or give fp16.")
 
 
 def why_not_back(host: Host) -> str:

@@ -64,7 +64,8 @@ def _read(path: Path, weights: Optional[Path]) -> tuple[Any, Any, list[Node]]:
     try:
         return core, inference_engine.read_network(core, path, weights), nodes.read(path)
     except Unsupported as error:
-        unknown = [node for node in nodes.read(path) if re.search(rf"\b{node.operator}\b", str(error))]
+        words = re.findall(r"\w+", str(error))
+        unknown = [node for node in nodes.read(path) if node.operator in words]
         if not unknown:
             raise
         message = f"{error}: {_list(unknown)}"

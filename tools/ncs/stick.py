@@ -10,7 +10,7 @@ from typing import Any, Optional
 from tools import movidius
 from tools.movidius import Stick
 from tools.ncs.inference_engine import PLUGIN, known_errors, translate
-from tools.stage import DeviceNotFound, InvalidRequest, StageError, Unsupported
+from tools.stage import DeviceNotFound, InvalidRequest, StageError
 from tools.usb import SUPER_SPEED_MBPS, Host
 
 PRECISION = "fp16"
@@ -32,9 +32,7 @@ def check(device: str, precision: str) -> None:
     if device.partition(".")[0] != PLUGIN or "," in device:
         message = f"the device {device!r} is not a stick"
         raise InvalidRequest(message, hint=f"Use {PLUGIN}, or {PLUGIN}.<name>. {NOT_THE_STICK}")
-    if precision != PRECISION:
-        message = f"the stick computes in {PRECISION} only, not in {precision}"
-        raise Unsupported(message, hint=f"Leave --precision out, or use {PRECISION}.")
+    movidius.require_fp16(precision)
 
 
 def find(host: Host) -> Optional[Stick]:

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tools.movidius import LOOK
+from tools import movidius
 from tools.stage import DeviceNotFound, StageError
+from tools.usb import Host
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +99,9 @@ class Worker:
 def _failure(said: str) -> StageError:
     line = " ".join(said.split())[:400]
     if GONE.search(said):
-        return DeviceNotFound(f"the first-generation stick does not answer: {line}", hint=LOOK)
+        now, hint = movidius.instead(movidius.examine(Host.current()))
+        message = f"the first-generation stick does not answer: {line}; on USB now: {now}"
+        return DeviceNotFound(message, hint=hint)
     hint = "The log says more; docs/first-generation.md says what the SDK needs."
     return StageError(f"the SDK failed: {line}", hint=hint)
 
