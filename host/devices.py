@@ -6,8 +6,10 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
 
+from host import adb
 from host.findings import print_findings
-from tools import movidius
+from tools import movidius, phone
+from tools.stage import StageError
 from tools.usb import SIMULATED_HOST, Host
 
 
@@ -51,7 +53,43 @@ def sticks() -> Iterable[Device]:
         )
 
 
-KINDS: Sequence[Callable[[], Iterable[Device]]] = (sticks,)
+def phones() -> Iterable[Device]:
+    """Yield the phones that adb sees, or why it sees none."""
+    try:
+        with adb.serving() as server:
+            found = phone.phones(server)
+            states = {each.serial: _state(each, server) for each in found}
+    except StageError as error:
+        yield Device(kind="phone", name="", state="unseen", usable=None, found=str(error), mend=error.hint)
+        return
+    for each in found:
+        state, problem = states[each.serial]
+        yield Device(
+            kind="phone",
+            name=state.model if state else each.model,
+            state="ready" if each.ready else each.state,
+            usable=each.ready,
+            found=f"{state.chip}, Android {state.android}, {', '.join(state.abis)}" if state else problem,
+            mend=each.hint,
+            where=f"{'USB' if each.usb else 'network'} {each.serial}",
+            details={"serial": each.serial},
+            simulated=bool(state and state.simulated),
+        )
+    if not found:
+        yield Device(kind="phone", name="", state="none", usable=None, found="adb sees none", mend=phone.HINT)
+
+
+def _state(found: phone.Found, server: phone.Server) -> tuple[phone.State | None, str]:
+    """Return the state of a phone, or what kept it from telling."""
+    if not found.ready:
+        return None, ""
+    try:
+        return phone.Phone(found.serial, server).state(), ""
+    except StageError as error:
+        return None, str(error)
+
+
+KINDS: Sequence[Callable[[], Iterable[Device]]] = (sticks, phones)
 
 
 def attached() -> list[Device]:
@@ -69,7 +107,7 @@ def show(*, as_json: bool) -> None:
         [(labelled(device.state, device), device.kind, device.summary, device.mend) for device in found]
     )
     if any(device.simulated for device in found):
-        print(f"\nsimulated: what {SIMULATED_HOST} names, not this host")
+        print(f"\nsimulated: a stand-in ({SIMULATED_HOST} names one for USB), no device of this host")
 
 
 def labelled(text: str, device: Device) -> str:

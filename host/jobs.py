@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import tempfile
@@ -9,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from host import pictures, results, sdks, show, toolbox
+from host import pictures, programs, results, sdks, show, toolbox
+from host.adb import bridge
 from host.engines import Engine
 from host.engines.choose import choose
 from host.options import Measuring, Networks, Running
@@ -42,14 +44,17 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def plan_all(networks: Networks, measuring: Measuring, images: Path | None) -> Plan:
+def plan_all(networks: Networks, measuring: Measuring, running: Running, images: Path | None) -> Plan:
     """Return the plan of the main job for these networks; `images` are pictures of the user's own."""
     wanted = [backend(name) for name in measuring.backend or toolbox.backends()]
 
     def target(planner: Planner) -> list[Stage]:
         return main_job(planner, wanted, measuring.precisions)
 
-    return for_each(networks, measuring.settings, target, images=images)
+    settings = {**measuring.settings, **running.settings}
+    return for_each(
+        networks, settings, target, inputs=programs.given(measuring.benchmark_model), images=images
+    )
 
 
 def plan_prepare(networks: Networks, images: Path | None) -> Plan:
@@ -58,12 +63,21 @@ def plan_prepare(networks: Networks, images: Path | None) -> Plan:
 
 
 def plan_one(
-    networks: Networks, stage: str, inputs: Sequence[str], sets: Sequence[str], images: Path | None
+    networks: Networks,
+    stage: str,
+    inputs: Sequence[str],
+    sets: Sequence[str],
+    images: Path | None,
+    settings: Mapping[str, Any],
 ) -> Plan:
-    """Return the plan of one stage and what it needs; `inputs` are the user's own files, `name=path`."""
+    """Return the plan of one stage and what it needs.
+
+    `inputs` are the user's own files, `name=path`; `sets` are parameters of that stage, `name=value`;
+    `settings` those of all stages that take them.
+    """
     command = toolbox.find(stage)
     target = only(command, parse_settings(sets, command))
-    return for_each(networks, {}, target, inputs=inputs, images=images)
+    return for_each(networks, settings, target, inputs=inputs, images=images)
 
 
 def only(command: Command, params: Mapping[str, Any] | None = None) -> Target:
@@ -91,7 +105,7 @@ def for_each(
         pictures.require_image_network(model)
 
     def plan(store: Store, to_run: bool) -> list[Stage]:
-        given = {name: store.take_in({name: path}) for name, path in files}
+        given = programs.fetched(store) | {name: store.take_in({name: path}) for name, path in files}
         if images:
             with pictures.packed(images) as archive:
                 given["pictures"] = store.take_in({"pictures": archive})
@@ -180,7 +194,7 @@ def execute(plan: Plan, running: Running, *, report: bool = False) -> Ran:
         stages = plan(store, True)
         engine = _engine(stages, store, running, report=report)
         run = Run(store.work)
-        with show_progress(stages) as listener:
+        with show_progress(stages) as listener, _way_to_phones(stages, store, running):
             pipeline = Pipeline(engine, store, run, listener, running.limit_s, running.keep_going)
             try:
                 try:
@@ -199,7 +213,9 @@ def preview(plan: Plan, running: Running) -> None:
     """Show what a plan would run and why, running nothing."""
     store = Store(running.work.resolve(), writes=False)
     stages = plan(store, False)
-    engine = choose(running.engine, store.work, [], pull=False, note=note, builds=running.builds)
+    sdks.give(running.sdks, store.work)
+    builds = {**running.builds, **sdks.builds()}
+    engine = choose(running.engine, store.work, [], pull=False, note=note, builds=builds)
     known = Forecast(engine, store).preview(stages)
     show.plan(stages, known, engine, as_json=running.as_json)
 
@@ -220,13 +236,22 @@ def report_again(name: str, running: Running) -> Path:
 
 
 def _engine(stages: Iterable[Stage], store: Store, running: Running, *, report: bool) -> Engine:
-    sdks.give(running.sdk or (), store.work)
-    wanted = dict.fromkeys(stage.command.tool for stage in stages)
+    sdks.give(running.sdks, store.work)
+    builds = {**running.builds, **sdks.builds()}
+    wanted = dict.fromkeys(stage.command.runs_as for stage in stages)
     if report:
         wanted["report"] = None
-    engine = choose(running.engine, store.work, wanted, pull=running.pull, note=note, builds=running.builds)
+    engine = choose(running.engine, store.work, wanted, pull=running.pull, note=note, builds=builds)
     note(f"engine {engine.name}: {engine.why}")
     return engine
+
+
+def _way_to_phones(
+    stages: Iterable[Stage], store: Store, running: Running
+) -> contextlib.AbstractContextManager[None]:
+    if any("phone" in stage.command.params for stage in stages):
+        return bridge(store.work, running.phone)
+    return contextlib.nullcontext()
 
 
 def make_report(pipeline: Pipeline, folder: Path) -> Outcome:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tools import socs
 from tools.stage import InvalidRequest
 
 if typing.TYPE_CHECKING:  # the zoo is read by the commands that name a network
@@ -29,13 +30,40 @@ ModelFile = Annotated[
     Path | None, typer.Option("--model-file", help="Your own networks, in TOML; see docs/zoo.md.")
 ]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
+Phone = Annotated[
+    str,
+    typer.Option(
+        "--phone",
+        metavar="SERIAL|HOST:PORT",
+        envvar="ANDROID_SERIAL",
+        help="Which phone, where there is more than one.",
+    ),
+]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
 Precisions = Annotated[
     list[str] | None,
     typer.Option(
         "--precision",
-        help="fp32, fp16, int8-dynamic or int8, for every backend; may be repeated. "
-        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU.",
+        help="fp32, fp16, int8-dynamic, int8 or int16, for every backend; may be repeated. "
+        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU, fp16 and int8 on a Snapdragon's HTP.",
+    ),
+]
+
+
+Soc = Annotated[
+    str,
+    typer.Option(
+        callback=lambda name: socs.find(name).name,
+        help="The Snapdragon to compile for and to emulate; docs/snapdragon.md lists them.",
+    ),
+]
+
+BenchmarkModel = Annotated[
+    Path | None,
+    typer.Option(
+        "--benchmark-model",
+        metavar="PATH",
+        help="Your TensorFlow Lite's benchmark_model for phones, instead of the fetched one.",
     ),
 ]
 
@@ -58,8 +86,22 @@ class Running:
         list[str] | None,
         typer.Option("--sdk", metavar="TOOL=PATH", help="A vendor's SDK that you have: folder or archive."),
     ] = None
+    snpe_sdk: Annotated[
+        Path | None, typer.Option("--snpe-sdk", help="The same as --sdk snpe=PATH: SNPE or QAIRT.")
+    ] = None
+    phone: Phone = ""
     keep_going: Annotated[bool, typer.Option(help="After a failure go on with what does not need it.")] = True
     as_json: Json = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters that stages take by name."""
+        return {"phone": self.phone}
+
+    @property
+    def sdks(self) -> list[str]:
+        """The SDKs that were given, each `tool=path`."""
+        return [*(self.sdk or ()), *([f"snpe={self.snpe_sdk}"] if self.snpe_sdk else ())]
 
     @property
     def builds(self) -> dict[str, str]:
@@ -135,6 +177,8 @@ class Measuring:
     precision: Precisions = None
     budget_s: Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")] = 10.0
     threads: Threads = 0
+    soc: Soc = socs.DEFAULT
+    benchmark_model: BenchmarkModel = None
 
     @property
     def precisions(self) -> Sequence[str]:
@@ -144,7 +188,7 @@ class Measuring:
     @property
     def settings(self) -> dict[str, Any]:
         """The parameters that stages take by name."""
-        return {"budget_s": self.budget_s, "threads": self.threads}
+        return {"budget_s": self.budget_s, "threads": self.threads, "soc": self.soc}
 
 
 def with_groups(function: Callable[..., None]) -> Callable[..., None]:

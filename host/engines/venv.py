@@ -24,8 +24,8 @@ from types import MappingProxyType
 import platformdirs
 import uv
 
-from host import ROOT
-from host.engines import Note
+from host import ROOT, adb
+from host.engines import Note, name_of, service_of
 from host.toolbox import Build, builds, tools
 from tools.stage import Unavailable
 
@@ -48,7 +48,7 @@ class VenvEngine:
     def toolchain(self, tool: str) -> str:
         """Hash of the lock file and of the code that an image of the tool would hold."""
         digest = hashlib.sha256(self._build(tool).lock.read_bytes())
-        for path in sources(tool):
+        for path in sources(name_of(tool)):
             digest.update(path.name.encode() + path.read_bytes())
         return f"venv:{digest.hexdigest()}"
 
@@ -58,21 +58,22 @@ class VenvEngine:
     def start(self, tool: str, work: Path, note: Note) -> ToolProcess:
         """Start the tool; make its environment first if it is not there."""
         python = environment(self._build(tool).service, note)
-        return ToolProcess([str(python), "-m", f"tools.{tool}", "serve"], work)
+        variables = tool_environment() | {adb.ADDRESS: f"localfilesystem:{work / adb.SOCKET}"}
+        return ToolProcess([str(python), "-m", f"tools.{name_of(tool)}", "serve"], work, variables)
 
     def _build(self, tool: str) -> Build:
-        return builds()[self.builds.get(tool, tool)]
+        return builds()[service_of(tool, self.builds)]
 
 
 class ToolProcess:
     """A tool as a child in a process group of its own, so that Ctrl-C and kill reach all or nothing of it."""
 
-    def __init__(self, argv: list[str], work: Path) -> None:
+    def __init__(self, argv: list[str], work: Path, variables: Mapping[str, str]) -> None:
         self.command = shlex.join(argv)
         self._child = subprocess.Popen(
             argv,
             cwd=work,
-            env=tool_environment(),
+            env=variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
