@@ -201,9 +201,9 @@ def test_only_a_virtual_machine_is_to_be_given_the_stick(virtual: VirtualHost, t
     assert "virtual machine" not in one(virtual).mend
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu aes hypervisor lahf_lm\n")
-    assert "let this virtual machine have it, as 03e7:2485 and as 03e7:f63b" in one(virtual).mend
+    assert "give this virtual machine the device, as 03e7:2485 and as 03e7:f63b" in one(virtual).mend
     shutil.rmtree(tmp_path / "sys")
-    assert one(virtual).mend.startswith("let this virtual machine have it")
+    assert one(virtual).mend.startswith("give this virtual machine the device")
 
 
 def test_a_system_that_is_not_linux(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ RESTING = {
 }
 LOOK = "See what is there: python runner.py devices"
 OAK = "luxonis"  # in what a camera with Luxonis' firmware calls itself (depthai-core, issue 291)
-PASS_ON = f"let this virtual machine have it, as {VENDOR}:{NCS2} and as {VENDOR}:{BOOTED}"
+PASS_ON = f"give this virtual machine the device, as {VENDOR}:{NCS2} and as {VENDOR}:{BOOTED}"
 INSTALL_RULES = "python runner.py doctor --install-udev (on the host), and replug it"
 
 
