@@ -6,6 +6,8 @@ import os
 import platform
 from pathlib import Path
 
+from tools.usb import Host
+
 
 def facts() -> dict[str, str | float | None]:
     """Return what the results of this host have to be read with; None where the host does not tell."""
@@ -18,7 +20,7 @@ def facts() -> dict[str, str | float | None]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_mb": _memory_mb(),
         "governor": governor(),
-        "virtual": "yes" if "hypervisor" in _cpu_info("flags").split() else "no",
+        "virtual": "yes" if Host().is_virtual_machine else "no",
         "load_1m": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
     }

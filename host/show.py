@@ -120,9 +120,9 @@ def _beside(record: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _compiled(found: Mapping[str, Any]) -> Iterable[str]:
-    for key in ("stages", "shaves"):
+    for key, what in (("stages", "steps"), ("shaves", "SHAVEs")):
         if (number := found.get(key)) is not None:
-            yield f"{number} {key}"
+            yield f"{number} {what}"
     if (size := found.get("blob_bytes")) is not None:
         yield f"{_number(size / 1e6)} MB blob"
     if layers := found.get("unsupported_layers"):
@@ -151,12 +151,13 @@ def _number(value: float | None) -> str:
 
 def _findings(known: Mapping[Stage, Outcome]) -> None:
     """Print what each stage made, and what the last one, which was asked for, found."""
-    done = [(stage, outcome, outcome.result) for stage, outcome in known.items() if outcome.result]
-    for stage, outcome, result in done:
-        state = "cached" if outcome.cached else f"{outcome.seconds:.1f} s"
-        print(f"{stage.model} {stage.name} ({state}) {', '.join(result.outputs.values())}".rstrip())
-    for _, outcome, result in done[-1:]:
-        if result.metrics or result.metadata:
+    for stage, outcome in known.items():
+        if outcome.result:
+            state = "cached" if outcome.cached else f"{outcome.seconds:.1f} s"
+            made = ", ".join(outcome.result.outputs.values())
+            print(f"{stage.model} {stage.name} ({state}) {made}".rstrip())
+    for outcome in [*known.values()][-1:]:
+        if (result := outcome.result) and (result.metrics or result.metadata):
             print_json({"metrics": result.metrics, "metadata": result.metadata})
         if outcome.entry:
             print(f"files: {outcome.folder}")
@@ -173,21 +174,23 @@ def weight_lines(weights: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
 
 
 def reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
-    """Yield why each stage is not ok and what to do, models with the same reason together.
+    """Yield why each stage is not ok and what to do, which is said once for all reasons that it is for.
 
-    Those that another's failure kept from being run are one line, after it.
+    Models with the same reason stand together. Stages that another's failure kept from being run are counted.
     """
     blocked = collections.Counter(outcome.blocker for outcome in known.values())
-    models: dict[str, list[str]] = {}
+    hints: dict[str, dict[str, list[str]]] = {}
     for stage, outcome in known.items():
         if outcome.why and not outcome.blocker:
-            text = f"{stage.name}: {outcome.status}: {outcome.why.one_line()}"
+            text = f"{stage.name}: {outcome.status}: {' '.join(str(outcome.why).split())}"
             if number := blocked[stage]:
                 stages = "1 stage that needs it was" if number == 1 else f"{number} stages that need it were"
-                text += f"\n{stages} not run"
-            models.setdefault(text, []).append(stage.model)
-    for text, names in models.items():
-        yield f"\n{', '.join(names)} {text}"
+                text += f"; {stages} not run"
+            hints.setdefault(outcome.why.hint, {}).setdefault(text, []).append(stage.model)
+    for hint, texts in hints.items():
+        lines = [f"{', '.join(names)} {text}" for text, names in texts.items()]
+        gap = "\n" if len(lines) > 1 else " "
+        yield "\n" + ".\n".join(lines) + (f".{gap}{hint}" if hint else "")
 
 
 def state(outcome: Outcome) -> str:

@@ -1,6 +1,6 @@
-"""`doctor --install-udev`: lets every user of this host open the sticks, which by default only root can.
+"""`doctor --install-udev`: lets every user of this host open sticks and cameras, not root only.
 
-A rule sets the mode of a stick's node below /dev/bus/usb each time it appears, under any of its ids (man 7
+A rule sets the mode of a device's node below /dev/bus/usb each time it appears, under any of its ids (man 7
 udev). Containers get the same nodes, so this serves both engines.
 """
 
@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from host import ROOT
-from tools.movidius import BOOTED, NCS1, NCS2, VENDOR
+from tools.movidius import NAMES, VENDOR
 from tools.stage import StageError, Unavailable
 
 FOLDER = Path("/etc/udev/rules.d")
 FILE = "97-myriad-usbboot.rules"  # the name that OpenVINO's own installer uses
-HEAD = "# Every user may open a Neural Compute Stick; ModemManager leaves it alone."
+HEAD = "# Every user may open Neural Compute Sticks and OAK cameras; ModemManager leaves them alone."
 RULE = (
     f'SUBSYSTEM=="usb", ENV{{DEVTYPE}}=="usb_device", ATTR{{idVendor}}=="{VENDOR}", ATTR{{idProduct}}=="%s", '
     'MODE="0666", ENV{ID_MM_DEVICE_IGNORE}="1"'
@@ -27,8 +27,8 @@ RULE = (
 
 
 def rules() -> str:
-    """Return the file's text: sticks in their boot ROM, of either generation, and those with firmware."""
-    return "\n".join([HEAD, *(RULE % product for product in (NCS1, NCS2, BOOTED)), ""])
+    """Return the file's text: sticks and cameras, without firmware and with it."""
+    return "\n".join([HEAD, *(RULE % product for product in NAMES), ""])
 
 
 def install(confirm: Callable[[str], bool], folder: Path = FOLDER) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -193,7 +194,16 @@ def test_no_stick_among_other_devices(virtual: VirtualHost) -> None:
 def test_a_kernel_without_usb(tmp_path: Path) -> None:
     (stick,) = examine(Host(tmp_path))
     assert stick.state == "no bus"
-    assert "virtual machine" in stick.mend
+    assert "modprobe" in stick.mend
+
+
+def test_only_a_virtual_machine_is_to_be_given_the_stick(virtual: VirtualHost, tmp_path: Path) -> None:
+    assert "virtual machine" not in one(virtual).mend
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu aes hypervisor lahf_lm\n")
+    assert "give this virtual machine the device, as 03e7:2485 and as 03e7:f63b" in one(virtual).mend
+    shutil.rmtree(tmp_path / "sys")
+    assert one(virtual).mend.startswith("give this virtual machine the device")
 
 
 def test_a_system_that_is_not_linux(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +286,7 @@ def test_rules_are_written_after_asking_and_once(tmp_path: Path, monkeypatch: py
     assert path.read_text() == "# another's\n"
     assert "replug" in udev.install(lambda _: True, tmp_path)
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    for line, product in zip(lines, ("2150", "2485", "f63b"), strict=True):
+    for line, product in zip(lines, ("2150", "2485", "f63b", "f63c", "f63d"), strict=True):
         assert f'ATTR{{idVendor}}=="03e7", ATTR{{idProduct}}=="{product}", MODE="0666"' in line
     assert "is there already" in udev.install(lambda _: pytest.fail("asked again"), tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [udev.FILE]

@@ -82,12 +82,12 @@ def test_without_a_stick_its_row_has_what_was_compiled_and_its_function_was_chec
     assert check["correctness"]["cosine"] > 0.999
     assert check["latency_ms"] is None
     assert (row["runtime"], row["device"], row["precision"]) == ("ncs", "MYRIAD", "fp16")
-    assert "doctor" in row["hint"]
+    assert "runner.py devices" in row["hint"]
     compiled = row["metadata"]["made_by"]["ncs.convert"]["compiled"]
-    assert compiled["chip"] == "2480"
+    assert compiled["chip"] == "Myriad X (2480)"
     assert compiled["stages"] > 26
     [first] = [record for record in records(project) if record["backend"] == "ncs1"]
-    assert first["metadata"]["made_by"]["ncs.convert-2450"]["compiled"]["chip"] == "2450"
+    assert first["metadata"]["made_by"]["ncs.convert-2450"]["compiled"]["chip"] == "Myriad 2 (2450)"
 
 
 def test_a_snapdragon_is_emulated_with_what_a_phone_would_load(project: Project) -> None:

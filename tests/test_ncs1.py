@@ -176,7 +176,7 @@ def test_the_main_job_with_an_archive_and_without(tool_python: Python, tmp_path:
     assert project.run(*arguments).returncode == 0
     [record] = project.results()["records"]
     assert (record["status"], record["device"], record["latency_ms"]) == ("no_sdk", "Myriad 2", None)
-    assert record["metadata"]["made_by"]["ncs.convert-2450"]["compiled"]["chip"] == "2450"
+    assert record["metadata"]["made_by"]["ncs.convert-2450"]["compiled"]["chip"] == "Myriad 2 (2450)"
     done = project.run(*arguments, "--tensorflow", "1.15", "--sdk", f"ncs1={archive}")
     assert done.returncode == 0, done.stderr
     [record] = project.results()["records"]

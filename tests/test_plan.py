@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -219,11 +218,9 @@ def test_a_wrong_command_line_says_what_to_do(
     assert len(done.stderr.splitlines()) <= 2
 
 
-def test_plan_runs_nothing_and_is_quick(tmp_path: Path) -> None:
+def test_plan_runs_nothing(tmp_path: Path) -> None:
     project = Project(Path(__file__).parents[1], tmp_path / "work")
-    begun = time.monotonic()
     done = project.run("plan", "--model", "squeezenet")
     assert done.returncode == 0, done.stderr
     assert "tf1.generate-weights" in done.stdout
     assert not list((project.work / "store").iterdir())
-    assert time.monotonic() - begun < 5  # the aim, 0.4 s, is measured by tests/bench/runner_overhead.py

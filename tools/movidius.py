@@ -14,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import platform
+from collections.abc import Sequence
 
+from tools.stage import Unsupported
 from tools.usb import SUPER_SPEED_MBPS, Host, UsbDevice
 
 VENDOR = "03e7"
-NCS1, NCS2, BOOTED = "2150", "2485", "f63b"  # of sticks, for which the udev rules are
+NCS1, NCS2, BOOTED = "2150", "2485", "f63b"
 BOOTLOADER, FLASH_BOOTED = "f63c", "f63d"  # of OAK cameras only
 NAMES = {
     NCS1: "Neural Compute Stick",
@@ -36,7 +38,9 @@ RESTING = {
     BOOTLOADER: ("Myriad X, in Luxonis' bootloader", ""),
     FLASH_BOOTED: ("Myriad X, runs from its flash", ""),
 }
+LOOK = "See what is there: python runner.py devices"
 OAK = "luxonis"  # in what a camera with Luxonis' firmware calls itself (depthai-core, issue 291)
+PASS_ON = f"give this virtual machine the device, as {VENDOR}:{NCS2} and as {VENDOR}:{BOOTED}"
 INSTALL_RULES = "python runner.py doctor --install-udev (on the host), and replug it"
 
 
@@ -76,6 +80,23 @@ def examine(host: Host) -> list[Stick]:
             sticks.append(_stick(device, host, usb3, len(ours)))
     found = sticks or [_no_stick(host, len(devices))]
     return [dataclasses.replace(stick, simulated=host.simulated) for stick in found]
+
+
+def instead(sticks: Sequence[Stick]) -> tuple[str, str]:
+    """Return what there is, of which none can be used, and what to do: the words and the hint of an error."""
+    found = "; ".join(
+        f"{stick.name} {stick.state}, {stick.found}" if stick.ids else stick.found for stick in sticks
+    )
+    mends = "; ".join(dict.fromkeys(stick.mend for stick in sticks if stick.mend))
+    mark = " (simulated)" if any(stick.simulated for stick in sticks) else ""
+    return found + mark, f"{mends[:1].upper()}{mends[1:]}. {LOOK}".lstrip(". ")
+
+
+def require_fp16(precision: str) -> None:
+    """Raise Unsupported for a precision that no Myriad chip computes in."""
+    if precision != "fp16":
+        message = f"a Myriad chip computes in fp16, not in {precision}"
+        raise Unsupported(message, hint="Leave --precision out, or give fp16.")
 
 
 def why_not_back(host: Host) -> str:
@@ -157,7 +178,8 @@ def _no_stick(host: Host, count: int) -> Stick:
         return Stick("", "no bus", found, mend)
     if not host.devices_folder.is_dir():
         found = f"the kernel has no USB ({host.devices_folder} is not there)"
-        mend = f"pass a stick on to the virtual machine, as {VENDOR}:{NCS2} and as {VENDOR}:{BOOTED}"
+        mend = PASS_ON if host.is_virtual_machine else "load the kernel's USB drivers: modprobe xhci_pci"
         return Stick("", "no bus", found, mend)
     found = f"no Movidius device ({VENDOR}) among {count} on USB"
-    return Stick("", "none", found, "plug it in; if it is, try another port and cable")
+    mend = PASS_ON if host.is_virtual_machine else "try another port and cable"
+    return Stick("", "none", found, f"plug it in; if it is, {mend}")

@@ -21,8 +21,9 @@ STAGE_END = 0x7F83FF19
 DATA_TYPES = ("FP16", "U8", "I32", "FP32", "I8")
 IN_BLOB = 3  # where the shape of an input or output lies: the only place that the plug-in knows
 
-CHIPS = {"2480": "Myriad X (Neural Compute Stick 2)", "2450": "Myriad 2 (first Neural Compute Stick)"}
-MYRIAD_2_UNITS = 12  # SHAVE processors and CMX slices of a Myriad 2; a Myriad X has 16 and 19
+# of the Neural Compute Stick 2 and of the first one
+CHIPS = {"2480": "Myriad X (2480)", "2450": "Myriad 2 (2450)"}
+UNITS = {"2480": (16, 19), "2450": (12, 12)}  # SHAVE processors and CMX slices that a network can have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +66,10 @@ class Blob:
         Only the engines and the units tell. What occupies a whole Myriad 2, and no more, is taken for one
         of those: nothing occupies just that of a Myriad X unless somebody asked for it.
         """
-        if self.has_hw or max(self.shaves, self.cmx_slices) > MYRIAD_2_UNITS:
+        shaves, slices = UNITS["2450"]
+        if self.has_hw or self.shaves > shaves or self.cmx_slices > slices:
             return "2480"
-        return "2450" if self.shaves == self.cmx_slices == MYRIAD_2_UNITS else None
+        return "2450" if (self.shaves, self.cmx_slices) == (shaves, slices) else None
 
 
 def read(path: Path) -> Blob:
@@ -107,6 +109,7 @@ def _read(data: bytes) -> Blob:
     for wrong, message in (
         (magic != MAGIC, f"its magic number is {magic}, not {MAGIC}"),
         ((major, minor) != VERSION, f"it is of version {major}.{minor}, not {VERSION[0]}.{VERSION[1]}"),
+        (not (shaves and cmx_slices), f"it takes {shaves} SHAVE processors and {cmx_slices} CMX slices"),
         (size != len(data), f"it has {len(data)} bytes and should have {size}"),
         (not inputs_at <= outputs_at <= stages_at <= constants_at <= size, "its sections are out of order"),
     ):

@@ -98,6 +98,11 @@ class Host:
                     found.append(self._read(folder))
         return found
 
+    @property
+    def is_virtual_machine(self) -> bool:
+        """Whether the processor says that a hypervisor is below; those of Arm never say."""
+        return bool(re.search(r"^flags\b.*\bhypervisor\b", _text(self._proc / "cpuinfo"), re.MULTILINE))
+
     def holders(self, device: UsbDevice) -> list[str]:
         """Return who has the device's node open, as `PID NAME`, of the processes that we may look into."""
         node = f"/bus/usb/{device.bus:03d}/{device.number:03d}"  # a container may have it below any /dev

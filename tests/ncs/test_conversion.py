@@ -55,7 +55,7 @@ def test_a_network_for_either_chip(
     made = convert(network, chip)
     compiled, plan = made["compiled"], json.loads(made["plan"].read_text())
     blob = myriad_blob.read(made["blob"])
-    assert (compiled["chip"], blob.shaves, blob.cmx_slices) == (chip, *units)
+    assert (compiled["chip"], blob.shaves, blob.cmx_slices) == (myriad_blob.CHIPS[chip], *units)
     assert (blob.chip, blob.has_hw) == (chip, chip == "2480")
     assert blob.inputs == (Tensor("input", (1, 3, 64, 64), "FP16"),)
     assert blob.outputs == (Tensor("output", (1, 11), "FP16"),)
@@ -194,9 +194,9 @@ def test_an_ir_without_all_of_its_weights(tmp_path: Path, convert: Convert) -> N
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"shaves": -1}, "shaves=-1"),
-        ({"streams": 4}, "streams=4"),
-        ({"shaves": 17}, "NUMBER_OF_SHAVES must be in the range"),
+        ({"shaves": -1}, "shaves is -1"),
+        ({"streams": 4}, "streams is 4"),
+        ({"shaves": 17}, r"shaves is 17, and Myriad X \(2480\) has 16 at most"),
         ({"shaves": 12}, "take 24 SHAVE processors together, and the chip has 16"),
         ({"shaves": 4, "cmx_slices": 3}, "must be not greater than"),
         ({"input_type": "INT4"}, "input_type is 'INT4'"),
@@ -236,6 +236,7 @@ def test_a_damaged_blob(network: Path, convert: Convert, tmp_path: Path) -> None
         "ONNX": network.read_bytes(),
         "cut off": whole[: len(whole) // 2],
         "version": whole[:60] + b"\x07" + whole[61:],
+        "no SHAVEs": whole[:100] + bytes(4) + whole[104:],
         "stages": whole[: stages_at + 2] + b"\x01" + whole[stages_at + 3 :],  # the length of the first
     }
     for how, data in damaged.items():

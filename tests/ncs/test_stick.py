@@ -164,8 +164,8 @@ def test_throughput_is_a_scenario_of_its_own(on_stick: Callable[..., Any]) -> No
 @pytest.mark.parametrize(
     ("fault", "error", "message", "hint"),
     [
-        ({"fault": "unplugged", "unplugged_after": 3}, DeviceNotFound, "does not answer", "doctor"),
-        ({"fault": "unplugged", "unplugged_after": 40}, DeviceNotFound, "on USB now: none, no Movidius", ""),
+        ({"fault": "unplugged", "unplugged_after": 3}, DeviceNotFound, "does not answer", "devices"),
+        ({"fault": "unplugged", "unplugged_after": 40}, DeviceNotFound, "on USB now: no Movidius", ""),
         ({"fault": "unplugged", "unplugged_after": 60, "requests": 2}, DeviceNotFound, "does not answer", ""),
         ({"fault": "busy"}, DeviceNotFound, "another process uses it", "fell back to its boot ROM"),
         ({"fault": "lost"}, DeviceNotFound, "not loaded on the stick", "It left the bus"),
@@ -219,8 +219,8 @@ def test_the_highest_classes_of_pictures(on_stick: Callable[..., Any], small: Fi
 def test_a_stick_that_cannot_be_used_is_told_of_before_the_plug_in_is_asked(tmp_path: Path) -> None:
     virtual = VirtualHost(tmp_path)
     for port, attributes, message in (
-        ("", {}, "none: no Movidius device"),
-        ("1-1", NCS1, "Neural Compute Stick ready: Myriad 2"),
+        ("", {}, "to use: no Movidius device"),
+        ("1-1", NCS1, "Neural Compute Stick ready, Myriad 2"),
         ("1-2", BOOTED, "Neural Compute Stick stale"),
     ):
         if port:
@@ -228,7 +228,7 @@ def test_a_stick_that_cannot_be_used_is_told_of_before_the_plug_in_is_asked(tmp_
         with pytest.raises(DeviceNotFound, match=message):
             stick.find(virtual.host)
     virtual.claim("1-2")
-    with pytest.raises(DeviceNotFound, match="in use: by a program"):
+    with pytest.raises(DeviceNotFound, match="in use, by a program"):
         stick.find(virtual.host)
     virtual.plug("1-3", NCS2)
     found = stick.find(virtual.host)
@@ -249,15 +249,13 @@ def test_a_stick_that_goes_while_it_answers_leaves_no_answers(
 
 @pytest.mark.tool
 @pytest.mark.parametrize("command", ["benchmark", "profile", "sweep", "infer", "label"])
-def test_without_a_stick_that_is_known_at_once(run_stage: RunStage, small: Files, command: str) -> None:
+def test_without_a_stick_the_plug_in_is_not_asked(run_stage: RunStage, small: Files, command: str) -> None:
     if any(seen.ids for seen in movidius.examine(Host.current())):
         pytest.skip("there is a stick")
     inputs = ["blob", "images"] if command in ("infer", "label") else ["blob", "plan", "onnx", "reference"]
-    begin = time.monotonic()
     with pytest.raises(DeviceNotFound, match="there is no Neural Compute Stick 2") as caught:
         run_stage("ncs", command, inputs={key: small.get(key, small["reference"]) for key in inputs})
-    assert time.monotonic() - begin < 2  # 0.3 s; the plug-in would take 5 s
-    assert "doctor" in caught.value.hint
+    assert "runner.py devices" in caught.value.hint
 
 
 @pytest.mark.tool
@@ -308,7 +306,7 @@ def test_what_may_take_the_cpu_is_no_stick(device: str) -> None:
 
 def test_the_stick_has_one_precision() -> None:
     stick.check("MYRIAD.1.2-ma2480", "fp16")
-    with pytest.raises(Unsupported, match="fp16 only, not in int8"):
+    with pytest.raises(Unsupported, match="fp16, not in int8"):
         stick.check("MYRIAD", "int8")
 
 

@@ -175,11 +175,11 @@ def full_run(folder: Path) -> Path:
 
 
 COMPILED = {
-    "chip": "2480",
+    "chip": "Myriad X (2480)",
     "shaves": 7,
     "cmx_slices": 9,
-    "stages": 324,
-    "hw_stages": 269,
+    "stages": 162,
+    "hw_stages": 135,
     "stage_types": {"MyriadXHwOp": 269, "Pad": 33, "Copy": 12, "Sum": 10},
     "memory_bytes": {
         "bss": 3_010_560,
@@ -197,7 +197,7 @@ COMPILED = {
 }
 FOR_MYRIAD_2 = {
     **COMPILED,
-    "chip": "2450",
+    "chip": "Myriad 2 (2450)",
     "shaves": 12,
     "stages": 171,
     "hw_stages": 0,
@@ -232,10 +232,11 @@ def stick(folder: Path, model: str = "squeezenet", status: str = "ok", **fields:
 
 
 def steps() -> list[dict[str, Any]]:
-    """Return a plan's stages: as many of each type as COMPILED says, four to a layer."""
+    """Return a plan's stages: as many of each type as COMPILED says, four to a layer, two in a step."""
     types = [kind for kind, number_of in COMPILED["stage_types"].items() for _ in range(number_of)]
     return [
         {
+            "step": number // 2,
             "name": f"MobilenetV2/expanded_conv_{number // 4}/project/Conv2D@tile={number % 4 + 1}/4",
             "type": kind,
             "hw": "CONV" if kind == "MyriadXHwOp" else None,
@@ -276,7 +277,7 @@ def emulated(model: str, **fields: Any) -> dict[str, Any]:
         correctness=correctness(cosine=0.9999871, max_abs=0.0021),
         metadata={"tolerance": {"cosine": 0.999, "top1_match": 0.95}},
         reason="OpenVINO computed it on the CPU with weights rounded to FP16: no stick is plugged in.",
-        hint="Plug in a Neural Compute Stick to measure: python runner.py doctor",
+        hint="Plug in a Neural Compute Stick 2 to measure. See what is there: python runner.py devices",
         **fields,
     )
 

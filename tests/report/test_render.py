@@ -138,13 +138,13 @@ def test_page_says_what_a_stick_did(render: Render, tmp_path: Path) -> None:
     text = page.text.replace("\N{NO-BREAK SPACE}", " ")
     for words in (
         "device 18.1 ms transport 4.27 ms host 0.930 ms",
-        "ncs.convert 324, 269 in hardware",
+        "Myriad X (2480)ncs.convert 162, 135 in hardware",
         "MyriadXHwOp 269, Pad 33, Copy 12, Sum 10",
         "7 SHAVEs, 9 CMX slices",
         "fused nodes: Clip: 35, Add: 2",
         "bss 3.01 MB, cmx 524 kB, constants 7.01 MB, input 151 kB, output 2,002 B",
-        "ncs.convert-2450 171, 0 in hardware",
-        "Plan: 324 stages, squeezenet.plan.json",
+        "Myriad 2 (2450)ncs.convert-2450 171, 0 in hardware",
+        "Plan: 324 stages in 162 steps, squeezenet.plan.json",
         "64 layers, 13.7 ms in all. Example: the plug-in's counters, per stage.",
         "54 cheaper layers, 4.56 ms",
         "over shaves fastest at 11: 20.8 ms",
@@ -163,8 +163,8 @@ def test_page_says_without_a_device_what_was_compiled_and_checked(render: Render
     text = Page(render(samples.write(tmp_path, [gone, samples.emulated("squeezenet")]))).text
     for words in (
         "not measured: why; compiled all the same",
-        "ncs.convert 324, 269 in hardware",
-        "Plan: 324 stages",
+        "Myriad X (2480)ncs.convert 162, 135 in hardware",
+        "Plan: 324 stages in 162 steps",
         "checked on an emulator, not timed: why",
         "agrees with the reference within the tolerance: cosine 0.9999871",
         "emulated ncs (openvino) on MYRIAD, fp16 OpenVINO computed it on the CPU with weights",

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tools.myriad_blob import CHIPS
+from tools.myriad_blob import CHIPS, UNITS
 from tools.ncs.inference_engine import PLUGIN, known_errors
 from tools.stage import InvalidRequest, StageError
 
@@ -18,7 +18,7 @@ OUTPUT_TYPE = "FP16"  # what the chip computes in; another one would only make i
 MOST_STREAMS = 3
 # What each of 1, 2, 3 streams gets of a chip, (SHAVE processors, CMX slices), if OpenVINO 2021.4.2 is not
 # asked for anything else; read off the headers of blobs.
-UNITS = {"2480": ((16, 19), (7, 9), (4, 6)), "2450": ((12, 12), (6, 6), (4, 4))}
+SHARES = {"2480": (UNITS["2480"], (7, 9), (4, 6)), "2450": (UNITS["2450"], (6, 6), (4, 4))}
 DEFAULT_STREAMS = {"2480": 2, "2450": 1}
 COMPILED = "there is no available devices with platform"  # said when the blob is written, and would be sent
 
@@ -44,11 +44,13 @@ class Options:
     scale: str = ""
 
     def check(self) -> None:
-        """Raise InvalidRequest if a value makes no sense for any chip; the compiler knows the rest."""
-        if min(self.shaves, self.cmx_slices, self.streams) < 0 or self.streams > MOST_STREAMS:
-            message = f"shaves={self.shaves}, cmx_slices={self.cmx_slices}, streams={self.streams}"
-            hint = f"Give numbers, streams up to {MOST_STREAMS}, or 0 for the compiler's own choice."
-            raise InvalidRequest(message, hint=hint)
+        """Raise InvalidRequest if a value is beyond the chip; the compiler knows which go together."""
+        most = dict(zip(("shaves", "cmx_slices", "streams"), (*UNITS[self.chip], MOST_STREAMS)))
+        for name, limit in most.items():
+            number = getattr(self, name)
+            if not 0 <= number <= limit:
+                message = f"{name} is {number}, and {CHIPS[self.chip]} has {limit} at most"
+                raise InvalidRequest(message, hint="Give a number, or 0 for the compiler's own choice.")
         if self.input_type not in INPUT_TYPES:
             message = f"input_type is {self.input_type!r}"
             raise InvalidRequest(message, hint=f"There are: {', '.join(INPUT_TYPES)}.")
@@ -56,7 +58,7 @@ class Options:
     @property
     def units(self) -> tuple[int, int]:
         """SHAVE processors and CMX slices of one stream; the compiler takes either both or none."""
-        shaves, slices = UNITS[self.chip][self.used_streams - 1]
+        shaves, slices = SHARES[self.chip][self.used_streams - 1]
         if self.shaves or self.cmx_slices:
             chosen = self.shaves or min(shaves, self.cmx_slices)
             return chosen, self.cmx_slices or max(slices, chosen)

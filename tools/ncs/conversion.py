@@ -30,7 +30,7 @@ def check(path: Path, weights: Optional[Path]) -> dict[str, Any]:
     """
     core, network, source = _read(path, weights)
     options = Options("2480")
-    found = {"chip": options.chip, "nodes": len(source), "compiles": True, "unsupported_layers": []}
+    found = {"chip": CHIPS[options.chip], "nodes": len(source), "compiles": True, "unsupported_layers": []}
     with tempfile.TemporaryDirectory() as folder:
         try:
             _compile(core, network, source, options, Path(folder, "blob"))
@@ -65,7 +65,8 @@ def _read(path: Path, weights: Optional[Path]) -> tuple[Any, Any, list[Node]]:
     try:
         return core, inference_engine.read_network(core, path, weights), nodes.read(path)
     except Unsupported as error:
-        unknown = [node for node in nodes.read(path) if re.search(rf"\b{node.operator}\b", str(error))]
+        words = re.findall(r"\w+", str(error))
+        unknown = [node for node in nodes.read(path) if node.operator in words]
         if not unknown:
             raise
         message = f"{error}: {_list(unknown)}"
@@ -94,7 +95,7 @@ def _compile(core: Any, network: Any, source: list[Node], options: Options, blob
         if others:
             message += f"; by the plug-in's own list it also has none for {_list(others)}"
         layers = [{"node": node.name, "operator": node.operator} for node in [*first, *others]]
-        about = {"compiled": {"chip": options.chip, "unsupported_layers": layers}}
+        about = {"compiled": {"chip": CHIPS[options.chip], "unsupported_layers": layers}}
         hint = "Replace these nodes, or end the network before them."
         raise Unsupported(message, hint=hint, metadata=about) from error
 
@@ -109,7 +110,7 @@ def _describe(made: dict[str, Any], about: Blob, source: list[Node], options: Op
     fused = set(made["fused_nodes"])
     operators = collections.Counter(node.operator for node in source if node.name in fused)
     return {
-        "chip": options.chip,
+        "chip": CHIPS[options.chip],
         "shaves": about.shaves,
         "cmx_slices": about.cmx_slices,
         "streams": options.used_streams,

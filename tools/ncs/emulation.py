@@ -16,6 +16,7 @@ from xml.etree import ElementTree as ET
 
 from tools import benchmark, myriad_blob
 from tools.benchmark import Target, cpu_name
+from tools.movidius import LOOK
 from tools.myriad_blob import Blob
 from tools.ncs import inference_engine, stage_plan
 from tools.stage import InvalidRequest, Result
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 REASON = "a CPU stood in for the stick: weights, input and output were float16, all between them float32"
-HINT = "Plug in a Neural Compute Stick 2 to measure, and see what is there: python runner.py doctor"
+HINT = f"Plug in a Neural Compute Stick 2 to measure. {LOOK}"
 NOT_COUNTED = ("Input", "Output", "Const", "Reorder", "Convert")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 from xml.etree import ElementTree as ET
 
+from tools.movidius import INSTALL_RULES, LOOK
 from tools.stage import DeviceNotFound, InvalidRequest, StageError, Unsupported
 
 PLUGIN = "MYRIAD"  # never HETERO or AUTO, which take the CPU for what the stick cannot do, and do not say so
@@ -21,8 +22,8 @@ NEWEST_IR = 10
 CHECK = "See which layers the stick takes: ncs.check."
 CONVERT_AGAIN = "Convert it again: with tf1.to-onnx, or as you made it."
 FIXED_SHAPE = "Export the network with a fixed batch, e.g. 1: the stick knows no other."
-REPLUG = "Unplug the stick, plug it into a USB 3 port, and see what is there: python runner.py doctor"
-PLUG_IN = "Plug in a stick that no other process uses, and see what is there: python runner.py doctor"
+REPLUG = f"Unplug the stick and plug it into a USB 3 port. {LOOK}"
+PLUG_IN = f"Plug in a stick that no other process uses. {LOOK}"
 
 # What the plug-in and its libraries say, and what it means: (pattern, class, what happened, what to do). What
 # happened is a template of the pattern's groups. The first that is found counts. The group `layer` goes into
@@ -125,7 +126,7 @@ KNOWN = (
         r"LIBUSB_ERROR_ACCESS|[Cc]annot open device|NC_UNAUTHORIZED",
         DeviceNotFound,
         "this user may not open the stick",
-        "Install the udev rule: python runner.py doctor says how.",
+        f"Install the udev rule: {INSTALL_RULES}.",
     ),
     (
         r"X_LINK_(?:COMMUNICATION|TIMEOUT|ERROR)|NC_TIMEOUT|NC_MYRIAD_ERROR|Failed to (?:read|write|queue)\b",

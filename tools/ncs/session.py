@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from tools import myriad_blob
-from tools.myriad_blob import Blob
+from tools.myriad_blob import UNITS, Blob
 from tools.ncs import stick
-from tools.ncs.compiler import MOST_STREAMS, UNITS
+from tools.ncs.compiler import MOST_STREAMS
 from tools.stage import InvalidRequest
 from tools.usb import Host
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # Stages that only turn one type into another, change a layout, or are no work.
 RETYPING = ("Convert", "Copy", "Permute", "Reshape", "Empty")
-_CHIP = UNITS[stick.CHIP][0]  # its SHAVE processors and CMX slices
 
 
 class StickSession:
@@ -129,12 +128,13 @@ def count(plan: Mapping[str, Any]) -> Mapping[str, int]:
 
 def fitting_streams(about: Blob) -> int:
     """Return how many streams of a blob fit on the chip; by the compiler's own choice 2, of 7 SHAVEs each."""
-    return min(*(has // takes for has, takes in zip(_CHIP, (about.shaves, about.cmx_slices))), MOST_STREAMS)
+    shaves, slices = UNITS[stick.CHIP]
+    return min(shaves // about.shaves, slices // about.cmx_slices, MOST_STREAMS)
 
 
 def _check_units(about: Blob, streams: int) -> None:
     """Raise InvalidRequest if so many streams of this blob do not fit on the chip."""
-    shaves, slices = _CHIP
+    shaves, slices = UNITS[stick.CHIP]
     if streams < 1 or about.shaves * streams > shaves or about.cmx_slices * streams > slices:
         message = (
             f"{streams} streams of {about.shaves} SHAVE processors and {about.cmx_slices} CMX slices each "

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
 
-from tools.ncs import compiler, stick
+from tools.myriad_blob import UNITS
+from tools.ncs import stick
 from tools.stage import DeviceNotFound, InvalidRequest, StageError, progress
 
 PARAMETER = "shaves"
-MOST, SLICES = compiler.UNITS[stick.CHIP][0]
+MOST, SLICES = UNITS[stick.CHIP]
 ALL = f"1-{MOST}"
 
 

@@ -10,7 +10,7 @@ from typing import Any, Optional
 from tools import movidius
 from tools.movidius import Stick
 from tools.ncs.inference_engine import PLUGIN, known_errors, translate
-from tools.stage import DeviceNotFound, InvalidRequest, StageError, Unsupported
+from tools.stage import DeviceNotFound, InvalidRequest, StageError
 from tools.usb import SUPER_SPEED_MBPS, Host
 
 PRECISION = "fp16"
@@ -32,9 +32,7 @@ def check(device: str, precision: str) -> None:
     if device.partition(".")[0] != PLUGIN or "," in device:
         message = f"the device {device!r} is not a stick"
         raise InvalidRequest(message, hint=f"Use {PLUGIN}, or {PLUGIN}.<name>. {NOT_THE_STICK}")
-    if precision != PRECISION:
-        message = f"the stick computes in {PRECISION} only, not in {precision}"
-        raise Unsupported(message, hint=f"Leave --precision out, or use {PRECISION}.")
+    movidius.require_fp16(precision)
 
 
 def find(host: Host) -> Optional[Stick]:
@@ -51,10 +49,9 @@ def find(host: Host) -> Optional[Stick]:
     able = [stick for stick in seen if stick.state in READY and stick.name == movidius.NAMES[movidius.NCS2]]
     if able:
         return able[0]
-    what = "; ".join(f"{stick.name} {stick.state}: {stick.found}".lstrip("- ") for stick in seen)
-    mend = "; ".join(dict.fromkeys(stick.mend for stick in seen if stick.mend))
-    message = f"there is no Neural Compute Stick 2 to use ({what})"
-    raise DeviceNotFound(message, hint=f"{mend}. See what is there: python runner.py doctor")
+    found, hint = movidius.instead(seen)
+    message = f"there is no Neural Compute Stick 2 to use: {found}"
+    raise DeviceNotFound(message, hint=hint)
 
 
 @contextlib.contextmanager
@@ -75,9 +72,8 @@ def answering(host: Host) -> Iterator[None]:
     except RuntimeError as error:
         failure = translate(str(error), "in the middle of the measurement")
         if isinstance(failure, DeviceNotFound):
-            now = movidius.examine(host)[0]
-            message = f"{failure}; on USB now: {now.state}, {now.found}"
-            failure = DeviceNotFound(message, hint=failure.hint)
+            now, _ = movidius.instead(movidius.examine(host))
+            failure = DeviceNotFound(f"{failure}; on USB now: {now}", hint=failure.hint)
         raise failure from error
 
 

@@ -14,11 +14,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tools import movidius
 from tools import profile as layer_times
 from tools.benchmark import Target, run
 from tools.ncs1.link import StickSession, Worker
 from tools.ncs1.sdk import find, read_signature
-from tools.stage import Input, InvalidRequest, Output, Result, StageError, Tool, Unsupported
+from tools.stage import Input, InvalidRequest, Output, Result, StageError, Tool
 
 tool = Tool("ncs1", packages=("numpy", "libusb-package"), sdk=True)
 SHAVES = 12  # all that Myriad 2 has
@@ -100,9 +101,7 @@ def benchmark(
     with Stick(frozen, signature, shaves) as stick:
 
         def load() -> StickSession:
-            if precision != "fp16":
-                message = f"Myriad 2 computes in fp16, not in {precision}"
-                raise Unsupported(message, hint="Leave --precision out, or give fp16.")
+            movidius.require_fp16(precision)
             return stick.load()
 
         measured = run(load, target, reference, samples)

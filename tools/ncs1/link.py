@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tools import movidius
 from tools.stage import DeviceNotFound, StageError
+from tools.usb import Host
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +25,6 @@ WORKER = Path(__file__).with_name("worker.py")
 GONE = re.compile(
     r"NC_ERROR|X_LINK_|DEVICE_NOT_FOUND|no Neural Compute Stick|Status\.(ERROR|TIMEOUT|GONE|MYRIAD_ERROR)"
 )
-GONE_HINT = "python runner.py devices says what is plugged in, its state, and what to do."
 
 
 class Worker:
@@ -98,7 +99,9 @@ class Worker:
 def _failure(said: str) -> StageError:
     line = " ".join(said.split())[:400]
     if GONE.search(said):
-        return DeviceNotFound(f"the first-generation stick does not answer: {line}", hint=GONE_HINT)
+        now, hint = movidius.instead(movidius.examine(Host.current()))
+        message = f"the first-generation stick does not answer: {line}; on USB now: {now}"
+        return DeviceNotFound(message, hint=hint)
     hint = "The log says more; docs/first-generation.md says what the SDK needs."
     return StageError(f"the SDK failed: {line}", hint=hint)
 

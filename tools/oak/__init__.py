@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable
 
 from tools import movidius, myriad_blob
 from tools.benchmark import Target, run
-from tools.stage import Input, Output, Result, StageError, Tool, Unsupported
+from tools.stage import Input, Output, Result, StageError, Tool
 from tools.usb import Host
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ def _loader(blob: Path, target: Target, port: str) -> Callable[[], OakSession]:
     def load() -> OakSession:
         from tools.oak import camera, session
 
-        if target.precision != "fp16":
-            message = f"a Myriad X computes in fp16, not in {target.precision}"
-            raise Unsupported(message, hint="Ask for fp16.")
+        movidius.require_fp16(target.precision)
         about = session.suitable(blob)
         device = camera.find(movidius.examine(Host.current()), port)
         return camera.start(device, blob, about)

@@ -37,10 +37,9 @@ def find(devices: Sequence[Stick], port: str) -> Stick:
         raise DeviceNotFound(message, hint=hint)
     if not cameras:
         where = f" at USB {port}" if port else ""
-        found = "; ".join(f"{device.name} {device.ids} {device.found}".strip() for device in devices)
-        message = f"no OAK camera{where}: {found}{mark}"
-        mend = "; ".join(device.mend for device in devices if device.mend)
-        raise DeviceNotFound(message, hint=mend or LUXONIS_ONLY)
+        found, hint = movidius.instead(devices)
+        message = f"there is no OAK camera{where}: {found}"
+        raise DeviceNotFound(message, hint=hint)
     camera = cameras[0]
     if camera.state not in ("ready", "host only"):
         message = f"the camera at USB {camera.port} cannot be used ({camera.state}): {camera.found}{mark}"

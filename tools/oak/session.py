@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from tools import movidius, myriad_blob
-from tools.myriad_blob import Blob, Tensor
+from tools.myriad_blob import UNITS, Blob, Tensor
 from tools.stage import DeviceNotFound, InvalidRequest, StageError, Unsupported, first_line
 from tools.usb import Host
 
 if TYPE_CHECKING:
     import numpy as np
 
-SHAVES, CMX_SLICES = 16, 19  # of a Myriad X, as far as a network can have them
+SHAVES, CMX_SLICES = UNITS["2480"]
 NUMPY_TYPES = {"FP16": "float16", "U8": "uint8", "FP32": "float32", "I32": "int32", "I8": "int8"}
 SENT_BYTES = {"FP16": 2, "U8": 1}  # the types that depthai's NNData carries to a camera
 ALIGNMENT = 64  # of each input in a message (depthai-core 2, NNData.hpp)

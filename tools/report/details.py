@@ -74,10 +74,14 @@ class Sweep:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a chip executes, step by step; the columns are the compiler's."""
+    """What a chip executes; the columns are the compiler's. Stages of one step run at the same time.
+
+    `steps` is None where the compiler does not tell them apart.
+    """
 
     columns: Sequence[str]
     stages: Sequence[Mapping[str, Any]]
+    steps: Optional[int]
 
 
 def profile(record: Record) -> Optional[Found[Profile]]:
@@ -157,7 +161,8 @@ def _point(row: Mapping[str, Any], parameter: str) -> Point:
 
 def _plan(data: Any) -> Plan:
     stages = [dict(stage) for stage in data["stages"]]
-    return Plan(list(dict.fromkeys(key for stage in stages for key in stage)), stages)
+    columns = list(dict.fromkeys(key for stage in stages for key in stage))
+    return Plan(columns, stages, len({stage["step"] for stage in stages}) if "step" in columns else None)
 
 
 def _number(value: Any) -> float:

@@ -56,7 +56,8 @@ class Samples:
 class Compiled:
     """What a stage compiled the network to, for one chip; a field is None where the compiler does not say it.
 
-    `stages` is how many steps the chip executes, `hw_stages` how many of them its fixed-function units do;
+    `stages` is how many steps the chip executes one after the other, `hw_stages` how many of them its
+    fixed-function units do;
     `other` is what the page has no column for.
     """
 
