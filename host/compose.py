@@ -31,20 +31,12 @@ class Build:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Bind:
-    """A folder of the host that Docker is not to make if it is not there: Compose's long form of a volume."""
-
-    source: str
-    target: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Service:
     """How a tool runs. Fields are named as in the Compose format.
 
-    Host paths in `volumes` (`host:container:mode`) are absolute; `binds` are the volumes in the long form. A
-    service with `profiles` is built, pulled and pushed only by its name, as Compose starts it only by its
-    name. What the file does not say is None, False or empty.
+    Host paths in `volumes` (`host:container:mode`) are absolute; /dev/null stands for a folder that this host
+    does not have. A service with `profiles` is built, pulled and pushed only by its name, as Compose starts
+    it only by its name. What the file does not say is None, False or empty.
     """
 
     name: str
@@ -62,7 +54,6 @@ class Service:
     security_opt: tuple[str, ...] = ()
     tmpfs: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
-    binds: tuple[Bind, ...] = ()
     devices: tuple[str, ...] = ()
     device_cgroup_rules: tuple[str, ...] = ()
     group_add: tuple[str, ...] = ()
@@ -71,7 +62,7 @@ class Service:
     @property
     def left_out(self) -> tuple[str, ...]:
         """Folders of the container that it goes without, because this host has none."""
-        return tuple(bind.target for bind in self.binds if bind.source == os.devnull)
+        return tuple(volume.split(":")[1] for volume in self.volumes if _is_nothing(volume))
 
     def container_options(self) -> dict[str, Any]:
         """Return the keyword arguments for `containers.create(image, command, ...)` of Docker's SDK.
@@ -82,9 +73,7 @@ class Service:
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for not_of_a_container in ("name", "image", "profiles", "build"):
             del options[not_of_a_container]
-        options["mounts"] = [
-            {"Type": "bind", "Source": bind.source, "Target": bind.target} for bind in options.pop("binds")
-        ]
+        options["volumes"] = tuple(volume for volume in self.volumes if not _is_nothing(volume))
         options["mem_limit"] = options.pop("mem_limit_bytes")
         options["tmpfs"] = dict(mount.partition(":")[::2] for mount in self.tmpfs)
         lists = {key: list(value) for key, value in options.items() if isinstance(value, tuple)}
@@ -178,10 +167,7 @@ def _service(name: str, table: Mapping[str, Any], folder: Path, secrets: Mapping
     if "mem_limit" in table:
         fields["mem_limit_bytes"] = _bytes(table["mem_limit"])
     if "volumes" in table:
-        volumes = _of(list)(table["volumes"])
-        long = [volume for volume in volumes if isinstance(volume, dict)]
-        fields["volumes"] = tuple(_volume(_of(str)(each), folder) for each in volumes if each not in long)
-        fields["binds"] = tuple(_bind(volume) for volume in long)
+        fields["volumes"] = tuple(_volume(volume, folder) for volume in _texts(table["volumes"]))
     if "build" in table:
         fields["build"] = _build(table["build"], folder, secrets, f"services.{name}.build")
     return Service(name=name, **fields)
@@ -221,12 +207,8 @@ def _volume(text: str, folder: Path) -> str:
     return f"{_path(match[1], folder)}{match[2]}"
 
 
-def _bind(table: Mapping[str, Any]) -> Bind:
-    _only(table, {"type", "source", "target", "bind"}, "a volume")
-    if table["type"] != "bind" or table["bind"] != {"create_host_path": False}:
-        message = f"the volume {table['source']} is not of type bind with create_host_path: false"
-        raise ValueError(message)
-    return Bind(source=_of(str)(table["source"]), target=_of(str)(table["target"]))
+def _is_nothing(volume: str) -> bool:
+    return volume.startswith(f"{os.devnull}:")
 
 
 def _of(kind: type) -> Callable[[Any], Any]:

@@ -27,6 +27,7 @@ __all__ = ["Console", "Image", "build", "list_images", "log_file", "missing", "p
 BASE = "MOBILE_ACCELERATOR_BASE"
 REGISTRY = "MOBILE_ACCELERATOR_REGISTRY"
 OFFLINE_BASE = "mobile-accelerator/base"
+DEBIAN_BASE = re.compile(r"debian:(\w+)-slim")
 BUILD = "python runner.py images build"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
@@ -182,13 +183,14 @@ def _need_base(docker: str, base: str, console: Console, service: str, python: s
         hint = f"Make one from Debian's archive, which needs no registry: {BUILD} --offline-base"
         if python:
             failed = f"no base with Python {python} could be had for {service}: {failed}"
+        if python and not DEBIAN_BASE.fullmatch(base):
             hint = f"Name an image that has it: {BASE}{python.replace('.', '')}=IMAGE {BUILD} {service}"
         console.run([docker, "pull", base], failed=failed, hint=hint)
 
 
 def _offline_base(docker: str, base: str, console: Console) -> str:
     """Return the name of an image that stands in for `debian:<suite>-slim`; make it if it is not here."""
-    match = re.fullmatch(r"debian:(\w+)-slim", base)
+    match = DEBIAN_BASE.fullmatch(base)
     if match is None:
         message = f"a base like {base} cannot be made from Debian's archive"
         raise Unavailable(

@@ -120,12 +120,13 @@ class Planner:
         merged = self._parameters(command, params or {})
         inputs: dict[str, Stage | Entry] = {}
         made_as: dict[str, str] = {}
+        own = merged.get(PRECISION) == command.params.get(PRECISION)  # the one that it reads usual inputs in
         for artifact in command.inputs:
             name = toolbox.in_precision(artifact, str(merged.get(PRECISION)))
             if artifact in given:
                 if source := given[artifact]:
                     inputs[artifact] = source
-            elif name in given or toolbox.is_made(name):
+            elif not own and (name in given or toolbox.is_made(name)):
                 inputs[artifact] = given.get(name) or self.want(self.maker(name))
                 made_as[artifact] = name
             elif artifact not in command.optional or artifact in self._asked_for:

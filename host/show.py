@@ -89,6 +89,8 @@ def _results(records: Sequence[Mapping[str, Any]]) -> None:
 def _row(record: Mapping[str, Any]) -> list[str | Text]:
     latency = record["latency_ms"] or {}
     status = record["status"] + (" (simulated)" if record["simulated"] else "")
+    if record["metadata"].get("scenario") == "throughput":
+        status += f" ({record['metadata']['requests']} requests in flight)"
     return [
         backend(record),
         record["device"],

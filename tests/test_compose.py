@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from host import ROOT, catalog
-from host.compose import Bind, Build, Service, interpolate, load
+from host.compose import Build, Service, interpolate, load
 from host.toolbox import builds
 from host.version import VERSION
 from tools.stage import InvalidRequest
@@ -99,11 +99,7 @@ def test_bad_variables(text: str, complaint: str) -> None:
         (MINIMAL % ", environment: [A=1]", "not of type dict"),
         (MINIMAL % ", volumes: ['named:/work:rw']", "not a host:container:mode"),
         (MINIMAL % ", volumes: ['/work']", "not a host:container:mode"),
-        (
-            MINIMAL % ", volumes: [{type: bind, source: /a, target: /b, read_only: true}]",
-            "unknown key read_only",
-        ),
-        (MINIMAL % ", volumes: [{type: bind, source: /a, target: /b, bind: {}}]", "create_host_path: false"),
+        (MINIMAL % ", volumes: [{type: bind, source: /a, target: /b}]", "not of type str"),
         (MINIMAL % ", build: {context: ., secrets: [ca]}", "ca"),
         (MINIMAL % ", user: '${WHO:?say who}'", "say who"),
         (MINIMAL % "" + "\nvolumes: {}", "unknown key volumes"),
@@ -135,13 +131,13 @@ def test_every_setting_reaches_the_container(tmp_path: Path) -> None:
         % """, user: "7:8", read_only: true, init: true, working_dir: /work, mem_limit: 512M, pids_limit: 9,
         profiles: [some],
         cap_drop: [ALL], security_opt: ["no-new-privileges:true"], tmpfs: [/run, "/tmp:size=1g"],
-        volumes: ["./w:/work:rw", {type: bind, source: /dev/bus/usb, target: /dev/bus/usb,
-        bind: {create_host_path: false}}], devices: ["/dev/dri:/dev/dri:rwm"],
+        volumes: ["./w:/work:rw", "/dev/null:/dev/bus/usb:rw"], devices: ["/dev/dri:/dev/dri:rwm"],
         device_cgroup_rules: ["c 189:* rmw"], group_add: ["44"], environment: {A: "1"}"""
     )
     service = load(path, {})["toy"]
     assert service.image == "toy"
     assert service.profiles == ("some",)
+    assert service.left_out == ("/dev/bus/usb",)  # /dev/null: this host has none
     assert service.container_options() == {
         "network_mode": "none",
         "user": "7:8",
@@ -154,7 +150,6 @@ def test_every_setting_reaches_the_container(tmp_path: Path) -> None:
         "security_opt": ["no-new-privileges:true"],
         "tmpfs": {"/run": "", "/tmp": "size=1g"},
         "volumes": [f"{tmp_path}/w:/work:rw"],
-        "mounts": [{"Type": "bind", "Source": "/dev/bus/usb", "Target": "/dev/bus/usb"}],
         "devices": ["/dev/dri:/dev/dri:rwm"],
         "device_cgroup_rules": ["c 189:* rmw"],
         "group_add": ["44"],
@@ -225,14 +220,12 @@ def _service(name: str, data: dict[str, Any]) -> Service:
     """A service from Compose's own normal form; a key that Service does not have fails."""
     build = data.pop("build")
     volumes = data.pop("volumes")
-    short = [volume for volume in volumes if volume["bind"].get("create_host_path")]
     lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
     plain = {key: value for key, value in data.items() if value is not None and key not in lists}
     return Service(
         name=name,
         build=Build(**{**build, "context": Path(build["context"])}),
-        volumes=tuple(f"{v['source']}:{v['target']}:{'ro' if v.get('read_only') else 'rw'}" for v in short),
-        binds=tuple(Bind(source=v["source"], target=v["target"]) for v in volumes if v not in short),
+        volumes=tuple(f"{v['source']}:{v['target']}:{'ro' if v.get('read_only') else 'rw'}" for v in volumes),
         mem_limit_bytes=int(plain.pop("mem_limit")),
         **lists,
         **plain,

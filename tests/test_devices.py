@@ -159,7 +159,7 @@ def test_access_through_a_group_ends_at_the_container(
 def test_a_container_without_the_bus_folder(virtual: VirtualHost) -> None:
     virtual.plug("1-2", NCS2).unlink()
     assert one(virtual).state == "no node"
-    assert "MOBILE_ACCELERATOR_USB=/dev/bus/usb docker compose run" in one(virtual).mend
+    assert "MOBILE_ACCELERATOR_USB" in one(virtual).mend
 
 
 def test_two_sticks_are_too_many_for_a_container(virtual: VirtualHost) -> None:

@@ -68,10 +68,10 @@ def test_every_backend_says_what_the_reference_says(labelled: dict[str, Any]) ->
 @pytest.mark.tool
 def test_a_backend_that_cannot_does_not_stop_the_others(labelled: dict[str, Any]) -> None:
     absent = [row for row in labelled["rows"] if row["status"] != "ok"]
-    assert {row["device"] for row in absent} == {"GPU", "NPU"}
+    assert {row["device"] for row in absent} == {"GPU", "NPU", "MYRIAD"}
     for row in absent:
         assert row["status"] == "no_device"
-        assert row["reason"].startswith("OpenVINO sees no")
+        assert row["reason"].startswith(("OpenVINO sees no", "there is no Neural Compute Stick"))
         assert row["hint"]
         assert row["top"] == []
         assert row["agrees"] is None

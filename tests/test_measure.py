@@ -229,3 +229,54 @@ def test_standard_library_only() -> None:
         [sys.executable, "-Sc", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert set(ast.literal_eval(found.stdout)) <= {"tools", "__main__"}
+
+
+class Device:
+    """Serves requests in order, each for `service_ns`; each look at the clock takes `host_ns`."""
+
+    def __init__(self, service_ns: int, host_ns: int = 0) -> None:
+        self.now = 0
+        self._service_ns, self._host_ns = service_ns, host_ns
+        self._queue: list[tuple[int, int]] = []  # the end of each request in flight, and its number
+
+    def start(self, index: int) -> None:
+        begin = max([self.now, *(end for end, _ in self._queue)])
+        self._queue.append((begin + self._service_ns, index))
+
+    def wait(self) -> int:
+        end, index = self._queue.pop(0)
+        self.now = max(self.now, end)
+        return index
+
+    def clock(self) -> int:
+        self.now += self._host_ns
+        return self.now
+
+
+def test_with_requests_in_flight_a_sample_holds_the_wait_for_those_before_it() -> None:
+    device = Device(service_ns=10 * MS)
+    taken = measure.saturate(device.start, device.wait, requests=4, budget_s=10, clock=device.clock)
+    metrics, metadata = taken.metrics(), taken.metadata()
+    assert metrics["latency_p50_ms"] == 40
+    assert metrics["throughput_per_s"] == pytest.approx(100)
+    assert metrics["latency_n"] == pytest.approx(800, abs=2)  # a fifth of the budget is warm-up
+    assert (metadata["scenario"], metadata["requests"]) == ("throughput", 4)
+    assert metadata["requests_in_flight"] == pytest.approx(4, rel=0.01)
+    assert "warnings" not in metadata
+
+
+def test_a_host_that_is_too_slow_to_keep_requests_in_flight_is_told_of() -> None:
+    device = Device(service_ns=1 * MS, host_ns=10 * MS)
+    taken = measure.saturate(device.start, device.wait, requests=2, budget_s=10, clock=device.clock)
+    [text] = taken.metadata()["warnings"]
+    assert "were in flight, not 2" in text
+
+
+def test_a_request_that_fails_ends_the_measurement() -> None:
+    def fail() -> int:
+        message = "NC_ERROR"
+        raise RuntimeError(message)
+
+    with pytest.raises(RuntimeError, match="NC_ERROR"):
+        measure.saturate(lambda index: None, fail, requests=2, budget_s=1)
+    assert gc.isenabled()

@@ -80,6 +80,15 @@ def test_a_precision_reads_what_is_made_for_it() -> None:
     assert names.count("openvino.quantize") == names.count("tf1.calibration") == 1
 
 
+def test_what_computes_in_one_precision_only_reads_the_usual_file_in_it() -> None:
+    """The stick's compiler makes its own float16, although onnx.to-fp16 makes an `onnx_fp16`."""
+    made = planner()
+    command = toolbox.find("ncs.benchmark")
+    usual, other = made.add(command), made.add(command, {"precision": "int8"})
+    assert (usual.params["precision"], usual.made_as) == ("fp16", {})
+    assert other.made_as == {"onnx": "onnx_int8"}
+
+
 def test_without_a_precision_each_variant_has_its_own() -> None:
     names = [stage.name for stage in main_job(planner(), ("openvino",))]
     assert [name for name in names if "benchmark" in name] == [
@@ -101,6 +110,7 @@ def test_the_chip_reaches_all_stages_that_compile_for_it() -> None:
         "snpe.context-int8",
         "snpe.emulate[fp16]",
         "snpe.emulate[int8]",
+        "snpe.quantize-sdk",
     }
     assert set(chips.values()) == {"sm8650"}
 

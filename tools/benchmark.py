@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, cast
 
 from tools import arrays, gate, measure
 from tools.stage import InvalidRequest, Result, StageError, Unsupported, WrongOutput, progress
@@ -32,7 +32,7 @@ class Session(Protocol):
         input_shapes: of the network's inputs by name, e.g. {"input": (1, 3, 224, 224)}; an axis of no fixed
             length is not an int.
         infer: one inference on the input that `feed` set; the call that is timed, so nothing else is in it.
-        metadata: what is known only now: `device_name`, `threads` really used, delegates.
+        metadata: what is known only now: `device_name`, `threads` really used, delegates, `warnings`.
     """
 
     input_shapes: Mapping[str, tuple[Any, ...]]
@@ -52,6 +52,19 @@ class Session(Protocol):
         """
 
 
+class ParallelSession(Session, Protocol):
+    """A session that can have several requests in flight; `feed` sets the inputs of all of them."""
+
+    def start(self, request: int) -> None:
+        """Start a request."""
+
+    def wait(self) -> int:
+        """Return the next request that has ended, each once; raise if it failed."""
+
+    def output_of(self, request: int) -> np.ndarray:
+        """Return a copy of a request's last output; that of request 0 is `output`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Target:
     """What the user asked to measure; part of every record, also of one that failed.
@@ -60,6 +73,7 @@ class Target:
         threads: CPU threads of the runtime; 0 = all CPUs that this process may use.
         budget_s: time for warm-up and rounds; unused without a measurement.
         precisions: those that the tool has networks of.
+        requests: inferences in flight: 1 is the scenario single-stream, more are throughput.
     """
 
     runtime: str
@@ -68,6 +82,7 @@ class Target:
     threads: int
     budget_s: float = 10.0
     precisions: tuple[str, ...] = ("fp32", "fp16", "int8-dynamic", "int8")
+    requests: int = 1
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -88,6 +103,11 @@ class Target:
         if self.threads < 0:
             message = f"threads is {self.threads}"
             raise InvalidRequest(message, hint="Give a number of threads, or 0 for all CPUs.")
+        if self.requests < 1:
+            message = f"requests is {self.requests}"
+            raise InvalidRequest(
+                message, hint="Give the inferences in flight: 1 for latency, 4 for throughput."
+            )
         if not (self.budget_s > 0 and math.isfinite(self.budget_s)):
             message = f"budget_s is {self.budget_s}"
             raise InvalidRequest(message, hint="Give the seconds that the measurement may take, e.g. 10.")
@@ -95,6 +115,8 @@ class Target:
 
 def run(load: Callable[[], Session], target: Target, reference: Path, samples: Path) -> Result:
     """Load the network, check it against `reference`, time it, check again; write `samples`.
+
+    With more than one request in flight `load` returns a `ParallelSession`.
 
     Raises:
         WrongOutput: the gate failed, before the timing or after it; nothing is written.
@@ -174,9 +196,10 @@ def _run(load: Callable[[], Session], target: Target, reference: Path, samples: 
         progress(0.2, f"measuring for {target.budget_s:g} s at most")
         feed(session, inputs, 0)
         before = measure.conditions()
-        measurement = measure.measure(session.infer, budget_s=target.budget_s)
+        measurement, last = _measure(session, target)
         after = measure.conditions()
-        check_last(session.output(), answers, expected, target.precision)
+        for output in last:
+            check_last(output, answers, expected, target.precision)
     except WrongOutput as error:
         error.metadata = {**metadata, **_computed_in(session, target.precision), **error.metadata}
         raise
@@ -191,9 +214,22 @@ def _run(load: Callable[[], Session], target: Target, reference: Path, samples: 
         **measurement.metrics(),
     }
     computed_in = _computed_in(session, target.precision)  # may load the network once more: memory is read
-    return Result(
-        metrics=metrics, metadata={**metadata, **computed_in, **measurement.metadata(), **conditions}
+    measured = measurement.metadata()
+    sources = (metadata, computed_in, measured)
+    warnings = [text for source in sources for text in source.pop("warnings", ())]
+    found = {**metadata, **computed_in, **measured, **conditions}
+    return Result(metrics=metrics, metadata={**found, "warnings": warnings} if warnings else found)
+
+
+def _measure(session: Session, target: Target) -> tuple[measure.Measurement, list[np.ndarray]]:
+    """Take the time; return it with the last output of each request."""
+    if target.requests == 1:
+        return measure.measure(session.infer, budget_s=target.budget_s), [session.output()]
+    parallel = cast("ParallelSession", session)
+    taken = measure.saturate(
+        parallel.start, parallel.wait, requests=target.requests, budget_s=target.budget_s
     )
+    return taken, [parallel.output_of(request) for request in range(target.requests)]
 
 
 def _computed_in(session: Session, precision: str) -> dict[str, Any]:

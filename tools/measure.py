@@ -1,6 +1,7 @@
-"""The timing loop of every benchmark: warm-up, rounds, adaptive stop, raw samples. Standard library only.
+"""The timing loops of every benchmark: warm-up, rounds, adaptive stop, raw samples. Standard library only.
 
-The scenario is LoadGen's single stream: one inference after the other, each timed by itself.
+The scenario of `measure` is LoadGen's single stream: one inference after the other, each timed by itself.
+That of `saturate` is another: several in flight, for as many inferences per second as the device gives.
 
 When is it enough? The 95 % interval of the median comes from order statistics (`median_ranks`), which assume
 nothing about the distribution. They do assume independent samples, and samples of one process are not:
@@ -29,6 +30,7 @@ WARMUP_SHARE = 0.2
 ROUND_S, ROUNDS = 0.2, 40  # a round lasts 0.2 s, or a fortieth of a budget below 8 s
 REWARM_FROM = 10  # inferences in a round, from which an untimed one before it costs little
 MIN_SAMPLES = 3  # of a network so slow that an inference takes the whole budget
+LITTLE = 0.1  # part of the requests that may be missing in flight; the loop's own gaps are far below
 EXACT_UP_TO = 100  # samples, up to which the interval's ranks are exact
 
 
@@ -39,7 +41,8 @@ class Measurement:
     Attributes:
         rounds: the samples of each round in ns, in the order in which they were taken.
         wall_ns: sum of the rounds' wall times, loop overhead included.
-        loop_overhead_ns: the sample of an empty callable (median); it is reported, not subtracted.
+        loop_overhead_ns: the sample of an empty callable (median); it is reported, not subtracted. None where
+            it is not taken.
         warmups: inferences before the first round.
         stopped: `interval` (known well enough) or `budget` (time was up).
         budget_s: the time that the measurement was given.
@@ -47,7 +50,7 @@ class Measurement:
 
     rounds: Sequence[Sequence[int]]
     wall_ns: int
-    loop_overhead_ns: float
+    loop_overhead_ns: Optional[float]
     warmups: int
     stopped: str
     budget_s: float
@@ -89,6 +92,31 @@ class Measurement:
 
     def _round_medians(self) -> list[float]:
         return [median(samples) for samples in self.rounds]
+
+
+@dataclasses.dataclass(frozen=True)
+class Saturation(Measurement):
+    """What was measured with several `requests` in flight: a sample is from a request's start to its end."""
+
+    requests: int
+
+    @property
+    def in_flight(self) -> float:
+        """Mean number of requests in flight by Little's law (Operations Research 9, 1961): rate x latency."""
+        return sum(self.samples) / self.wall_ns
+
+    def metadata(self) -> dict[str, Any]:
+        """Return how it was measured, with a warning where fewer requests were in flight than asked for."""
+        found = {
+            **super().metadata(),
+            "scenario": "throughput",
+            "requests": self.requests,
+            "requests_in_flight": self.in_flight,
+        }
+        if abs(self.in_flight / self.requests - 1) > LITTLE:
+            text = f"By Little's law {self.in_flight:.2f} requests were in flight, not {self.requests}"
+            found["warnings"] = [f"{text}: the host, and not the device, may have set the pace."]
+        return found
 
 
 def measure(
@@ -135,6 +163,61 @@ def measure(
         if collecting:
             gc.enable()
     return Measurement(rounds, wall_ns, loop_overhead_ns, warmups, stopped, budget_s)
+
+
+def saturate(
+    start: Callable[[int], object],
+    wait: Callable[[], int],
+    *,
+    requests: int,
+    budget_s: float,
+    clock: Callable[[], int] = time.perf_counter_ns,
+) -> Saturation:
+    """Keep `requests` inferences in flight until `budget_s`, warm-up included, is over.
+
+    No look at the samples in between: the requests in flight would end unseen.
+
+    Args:
+        start: starts request 0 ... `requests` - 1 on an input that is set already.
+        wait: returns the next request that has ended, each once; it raises when one failed.
+        requests: in flight at a time, at least 1.
+        budget_s: seconds; at least `MIN_SAMPLES` samples of each request are taken.
+        clock: monotonic, in ns.
+    """
+    begin = clock()
+    started = [0] * requests
+    samples = array.array("q")
+
+    def run_until(deadline: float, count: int) -> int:
+        """Restart each request that ends; return when the last one ended."""
+        now = clock()
+        while now < deadline or len(samples) < count:
+            index = wait()
+            now = clock()
+            samples.append(now - started[index])
+            started[index] = clock()
+            start(index)
+        return now
+
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for index in range(requests):
+            started[index] = clock()
+            start(index)
+        warm = run_until(begin + WARMUP_SHARE * budget_s * 1e9, WARMUPS + requests)
+        warmups = len(samples)
+        del samples[:]
+        end = run_until(begin + budget_s * 1e9, MIN_SAMPLES * requests)
+        for _ in range(requests):
+            wait()
+    finally:
+        if collecting:
+            gc.enable()
+    per_round = max(len(samples) // ROUNDS, 1)
+    rounds = [samples[at : at + per_round] for at in range(0, len(samples), per_round)]
+    return Saturation(rounds, end - warm, None, warmups, "budget", budget_s, requests)
 
 
 def _warm_up(infer: Callable[[], object], clock: Callable[[], int], enough: float, limit: float) -> int:

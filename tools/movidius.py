@@ -115,7 +115,9 @@ def _state(device: UsbDevice, host: Host) -> tuple[str, str, str]:
     """Return state, what was found, and what to do."""
     node = device.node
     if not node.exists():
-        mend = "MOBILE_ACCELERATOR_USB=/dev/bus/usb docker compose run ... gives a container the bus"
+        mend = (
+            "unplug it and plug it in again; in a container: is MOBILE_ACCELERATOR_USB set to another folder?"
+        )
         return "no node", f"{node} is not there", mend
     holders = host.holders(device)
     if holders:

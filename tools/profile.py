@@ -1,7 +1,7 @@
 """Time per layer, as a runtime's own counters tell it: one file format for all backends.
 
-A benchmark writes it as its output `profile`; the report shows it. JSON: `{"schema": 1, "counters",
-"total_ms", "layers": [{"name", "type", "executed_as", "time_ms", "cycles"}, ...]}`.
+A benchmark writes it as its output `profile`; the report shows it. JSON:
+`{"schema": 1, "counters", "total_ms", "layers": [...]}`, a layer with the attributes of `Layer`.
 A processor that counts cycles and not time (a Hexagon) has layers with `cycles`, and no time.
 """
 
@@ -26,12 +26,14 @@ class Layer:
         type: of the layer in the network, e.g. Convolution.
         executed_as: what the runtime made of it: a kernel, a stage, a unit of the device.
         time_ms, cycles: of one inference; one of them is None.
+        source: the nodes of the source network that it computes, where that is known and another name.
     """
 
     name: str
     type: str
     executed_as: str
     time_ms: Optional[float]
+    source: str = ""
     cycles: Optional[float] = None
 
 

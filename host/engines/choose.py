@@ -28,7 +28,7 @@ def services(work: Path) -> Mapping[str, Service]:
 
     user = {"MOBILE_ACCELERATOR_UID": os.getuid(), "MOBILE_ACCELERATOR_GID": os.getgid()}
     caller = {key: str(value) for key, value in user.items()} if os.getuid() else {}
-    usb = {"MOBILE_ACCELERATOR_USB": str(USB)} if USB.is_dir() else {}
+    usb = {} if USB.is_dir() else {"MOBILE_ACCELERATOR_USB": os.devnull}  # else Docker would make the folder
     paths = {**sdks.absolute(os.environ), "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
     environment = {**caller, **usb, **os.environ, **paths}
     return load(ROOT / "compose.yaml", environment)

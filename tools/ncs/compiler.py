@@ -16,13 +16,11 @@ from tools.stage import InvalidRequest, StageError
 INPUT_TYPES = ("FP16", "U8", "FP32")
 OUTPUT_TYPE = "FP16"  # what the chip computes in; another one would only make it convert before it sends
 MOST_STREAMS = 3
-# What each of 1, 2, 3 streams gets of a chip, (SHAVE processors, CMX slices), if nothing else is asked for;
-# vpu/graph_transformer: DefaultAllocation in utils/hw_resources or graph_transformer.cpp of OpenVINO 2021.4.
+# What each of 1, 2, 3 streams gets of a chip, (SHAVE processors, CMX slices), if OpenVINO 2021.4.2 is not
+# asked for anything else; read off the headers of blobs.
 UNITS = {"2480": ((16, 19), (7, 9), (4, 6)), "2450": ((12, 12), (6, 6), (4, 4))}
 DEFAULT_STREAMS = {"2480": 2, "2450": 1}
-COMPILED = (
-    "there is no available devices with platform"  # said after the blob is written, when it would be sent
-)
+COMPILED = "there is no available devices with platform"  # said when the blob is written, and would be sent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +78,10 @@ class Options:
 
 
 def prepare(network: Any, options: Options) -> None:
-    """Set the types of the network's inputs and outputs, and build mean and scale in."""
+    """Set the types of inputs and outputs, and build mean and scale in. Tokens stay integers."""
     for described in network.input_info.values():
-        described.precision = options.input_type
+        if described.precision == "FP32":
+            described.precision = options.input_type
     for described in network.outputs.values():
         described.precision = OUTPUT_TYPE
     if options.mean or options.scale:

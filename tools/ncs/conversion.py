@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,42 +16,41 @@ from tools.ncs.compiler import Options
 from tools.ncs.nodes import Node
 from tools.stage import Result, StageError, Unsupported, progress, write_json
 
-# Operators with weights. A plan without a layer for each of them would be one of another network.
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Convolution", "GroupConvolution")
-WEIGHTED_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "GEMM", "Gemm")
+# Operators that multiply matrices. A plan with fewer layers of that kind would be one of another network.
+MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Convolution", "GroupConvolution")
+MOST_NAMES = 5  # in a message; the error's metadata has all
+MULTIPLYING_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "GEMM", "Gemm")
 
 
-def query(path: Path, weights: Optional[Path]) -> dict[str, Any]:
-    """Return how many nodes a network has, and those that the stick has no layer for.
+def check(path: Path, weights: Optional[Path]) -> dict[str, Any]:
+    """Return whether a network compiles for a Myriad X, and if not why, and which nodes it cannot have.
 
     Raises:
-        Unsupported, InvalidRequest: as `inference_engine.read_network`.
+        Unsupported, InvalidRequest: it cannot be read.
     """
-    core = inference_engine.core()
-    network = inference_engine.read_network(core, path, weights)
-    found = nodes.read(path)
-    return {"nodes": len(found), "unsupported_layers": _unsupported(core, network, found)}
+    core, network, source = _read(path, weights)
+    options = Options("2480")
+    found = {"chip": options.chip, "nodes": len(source), "compiles": True, "unsupported_layers": []}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _compile(core, network, source, options, Path(folder, "blob"))
+        except Unsupported as error:
+            found.update(error.metadata["compiled"], compiles=False, reason=str(error))
+    return found
 
 
 def convert(path: Path, weights: Optional[Path], options: Options, blob: Path, plan: Path) -> Result:
     """Compile a network, check what came out, and write `blob` and `plan`.
 
     Raises:
-        Unsupported: the chip has no layer for a node; `compiled` in the error's metadata names all of them.
+        Unsupported: the chip has no layer for a node; `compiled` in the error's metadata says for which.
         InvalidRequest: an option makes no sense, or the file is no network.
     """
     options.check()
-    core = inference_engine.core()
-    network = inference_engine.read_network(core, path, weights)
-    source = nodes.read(path)
-    compiler.prepare(network, options)
-    progress(0.2, f"compiling for {CHIPS[options.chip]}")
-    try:
-        graph = compiler.compile_network(core, network, options, blob)
-    except Unsupported as error:
-        raise _naming_nodes(error, _unsupported(core, network, source), options) from error
+    core, network, source = _read(path, weights)
+    graph = _compile(core, network, source, options, blob)
     about = myriad_blob.read(blob)
-    made = {**stage_plan.parse(graph, source), "chip": options.chip, "streams": options.used_streams}
+    made = stage_plan.parse(graph, source)
     _verify(made, about, network, source, options)
     write_json(plan, made)
     return Result(
@@ -58,30 +59,55 @@ def convert(path: Path, weights: Optional[Path], options: Options, blob: Path, p
     )
 
 
-def _unsupported(core: Any, network: Any, source: Iterable[Node]) -> list[dict[str, str]]:
-    with inference_engine.known_errors("the stick's plug-in does not say what it supports"):
-        taken = core.query_network(network, inference_engine.PLUGIN)
-    return [
-        {"node": node.name, "operator": node.operator}
-        for node in source
-        if not taken.keys() >= set(node.outputs or [node.name])
-    ]
+def _read(path: Path, weights: Optional[Path]) -> tuple[Any, Any, list[Node]]:
+    """Return core, network, and the nodes of its file."""
+    core = inference_engine.core()
+    try:
+        return core, inference_engine.read_network(core, path, weights), nodes.read(path)
+    except Unsupported as error:
+        unknown = [node for node in nodes.read(path) if re.search(rf"\b{node.operator}\b", str(error))]
+        if not unknown:
+            raise
+        message = f"{error}: {_list(unknown)}"
+        raise Unsupported(message, hint=error.hint) from error
 
 
-def _naming_nodes(error: Unsupported, missing: list[dict[str, str]], options: Options) -> Unsupported:
-    """Return the compiler's error, or one that names all nodes instead of the first, as the network does."""
-    message = str(error)
-    if missing:
-        names = ", ".join(f"{found['node']} ({found['operator']})" for found in missing)
-        message = f"{CHIPS[options.chip]} has no layer for {names}"
-    about = {"compiled": {"chip": options.chip, "unsupported_layers": missing}}
-    return Unsupported(message, hint="Replace these nodes, or end the network before them.", metadata=about)
+def _compile(core: Any, network: Any, source: list[Node], options: Options, blob: Path) -> str:
+    """Compile; on failure name the nodes of the network that the chip has no layer for.
+
+    The compiler names one layer. The plug-in has a list of what it takes, which leaves out nodes that the
+    compiler rewrites and then takes (a subtraction in a BERT). So it only adds to what the compiler says, and
+    only operators that it takes nowhere.
+    """
+    compiler.prepare(network, options)
+    progress(0.2, f"compiling for {CHIPS[options.chip]}")
+    try:
+        return compiler.compile_network(core, network, options, blob)
+    except Unsupported as error:
+        with inference_engine.known_errors("the plug-in does not say what it takes"):
+            taken = core.query_network(network, inference_engine.PLUGIN)
+        layer = error.metadata.get("layer")
+        first = [node for node in source if layer in node.layers]
+        known = {node.operator for node in source if taken.keys() >= set(node.layers)}
+        others = [node for node in source if node not in first and node.operator not in known]
+        message = f"{error}, for {_list(first) or layer}" if layer else str(error)
+        if others:
+            message += f"; by the plug-in's own list it also has none for {_list(others)}"
+        layers = [{"node": node.name, "operator": node.operator} for node in [*first, *others]]
+        about = {"compiled": {"chip": options.chip, "unsupported_layers": layers}}
+        hint = "Replace these nodes, or end the network before them."
+        raise Unsupported(message, hint=hint, metadata=about) from error
+
+
+def _list(found: Sequence[Node]) -> str:
+    names = [f"{node.name} ({node.operator})" for node in found[:MOST_NAMES]]
+    return ", ".join(names) + (f" and {len(found) - MOST_NAMES} more" if found[MOST_NAMES:] else "")
 
 
 def _describe(made: dict[str, Any], about: Blob, source: list[Node], options: Options) -> dict[str, Any]:
     """Return what a record and the report say of a compiled network."""
-    staged = {stage["node"] for stage in made["stages"]}
-    fused = collections.Counter(node.operator for node in source if node.name not in staged)
+    fused = set(made["fused_nodes"])
+    operators = collections.Counter(node.operator for node in source if node.name in fused)
     return {
         "chip": options.chip,
         "shaves": about.shaves,
@@ -93,7 +119,7 @@ def _describe(made: dict[str, Any], about: Blob, source: list[Node], options: Op
         "memory_bytes": made["memory_bytes"],
         "blob_bytes": about.size_bytes,
         "nodes": len(source),
-        "fused_nodes": dict(fused.most_common()),
+        "fused_nodes": dict(operators.most_common()),
         "unsupported_layers": [],
     }
 
@@ -103,11 +129,11 @@ def _verify(
 ) -> None:
     """Raise StageError if blob, plan, network and options do not belong together in every respect."""
     inputs = {
-        name: (options.input_type, tuple(described.input_data.shape))
+        name: (described.precision, tuple(described.input_data.shape))
         for name, described in network.input_info.items()
     }
     outputs = {
-        name: (compiler.OUTPUT_TYPE, tuple(described.shape)) for name, described in network.outputs.items()
+        name: (described.precision, tuple(described.shape)) for name, described in network.outputs.items()
     }
     pairs = {
         "inputs": ({tensor.name: (tensor.precision, tensor.shape) for tensor in about.inputs}, inputs),
@@ -119,10 +145,10 @@ def _verify(
         f"{what}: {found} instead of {asked}" for what, (found, asked) in pairs.items() if found != asked
     ]
     wrong += stage_plan.disagreements(made, about)
-    layers = {stage["layer"] for stage in made["stages"] if stage["layer_type"] in WEIGHTED_LAYERS}
-    weighted = [node for node in source if node.operator in WEIGHTED]
-    if len(layers) < len(weighted):
-        wrong += [f"{len(layers)} layers with weights instead of {len(weighted)}"]
+    layers = {stage["layer"] for stage in made["stages"] if stage["layer_type"] in MULTIPLYING_LAYERS}
+    wanted = sum(node.operator in MULTIPLYING for node in source)
+    if len(layers) < wanted:
+        wrong += [f"{len(layers)} layers that multiply matrices instead of {wanted}"]
     if wrong:
         message = f"the compiler made something else than was asked for: {'; '.join(wrong)}"
         raise StageError(message, hint="Please report it, with the network.")

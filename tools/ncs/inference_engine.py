@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import re
+import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +25,8 @@ REPLUG = "Unplug the stick, plug it into a USB 3 port, and see what is there: py
 PLUG_IN = "Plug in a stick that no other process uses, and see what is there: python runner.py doctor"
 
 # What the plug-in and its libraries say, and what it means: (pattern, class, what happened, what to do). What
-# happened is a template of the pattern's groups. The first that is found counts.
+# happened is a template of the pattern's groups. The first that is found counts. The group `layer` goes into
+# the error's metadata.
 KNOWN = (
     # reading a network
     (
@@ -44,23 +47,17 @@ KNOWN = (
         "it is not an ONNX network, nor an IR of OpenVINO to version 10, or it is cut off",
         CONVERT_AGAIN,
     ),
-    (
-        r"Dynamic dimension cannot be resolved|encountered dynamic node data|PartialShape\(\w+\)\.is_static",
-        Unsupported,
-        "an axis of the network's input has no fixed length",
-        FIXED_SHAPE,
-    ),
     # compiling it
     (
-        r'Failed to compile layer "(.+?)": unsupported layer type "(\w+)"',
+        r'Failed to compile layer "(?P<layer>.+?)": unsupported layer type "(\w+)"',
         Unsupported,
-        r"the stick has no layer \2, which \1 needs",
+        r"it has no layer \2",
         CHECK,
     ),
     (
-        r'Failed to compile layer "(.+?)": (.+)',
+        r'Failed to compile layer "(?P<layer>.+?)":(?:(?:.|\n)*[ch]pp:\d+)?\s*(.+)',
         Unsupported,
-        r"the stick's compiler fails at the layer \1: \2",
+        r"its compiler says: \2",
         CHECK,
     ),
     (
@@ -178,13 +175,18 @@ def read_network(core: Any, path: Path, weights: Optional[Path] = None) -> Any:
     """Read an ONNX network, or an IR (.xml, its weights in `weights` or in the .bin beside it).
 
     Raises:
-        Unsupported: an operator that this OpenVINO does not know, or an axis of no fixed length.
+        Unsupported: an operator that this OpenVINO does not know, or an input of no fixed shape.
         InvalidRequest: it is neither, is an IR of a newer OpenVINO, or is cut off.
     """
     if path.suffix == ".xml":
         _check_ir(path, weights or path.with_suffix(".bin"))
     with known_errors(f"{path.name} cannot be read"):
-        return core.read_network(str(path), str(weights or ""))
+        network = core.read_network(str(path), str(weights or ""))
+    for name, described in network.input_info.items():
+        if not described.input_data.shape:  # so it says if a single axis has no length
+            message = f"{path.name} has an input {name!r} with an axis of no fixed length"
+            raise Unsupported(message, hint=FIXED_SHAPE)
+    return network
 
 
 def _check_ir(path: Path, weights: Path) -> None:
@@ -208,11 +210,21 @@ def _check_ir(path: Path, weights: Path) -> None:
 
 @contextlib.contextmanager
 def known_errors(what: str) -> Iterator[None]:
-    """Turn what OpenVINO raises into an error class with a hint; `what` could not be done."""
+    """Turn what OpenVINO raises into an error class with a hint; `what` could not be done.
+
+    What it prints goes to standard error: standard output is for results.
+    """
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
     try:
         yield
     except RuntimeError as error:
         raise translate(str(error), what) from error
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what the C library holds back
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def translate(text: str, what: str) -> StageError:
@@ -220,7 +232,7 @@ def translate(text: str, what: str) -> StageError:
     for pattern, error_class, happened, hint in KNOWN:
         match = re.search(pattern, text)
         if match:
-            return error_class(f"{what}: {match.expand(happened)}", hint=hint)
+            return error_class(f"{what}: {match.expand(happened)}", hint=hint, metadata=match.groupdict())
     lines = [line.strip() for line in _without_sources(text).splitlines() if line.strip()]
     return StageError(f"{what}: {' '.join(lines)[:400]}", hint="OpenVINO's own words; the log says more.")
 

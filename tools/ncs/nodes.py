@@ -23,11 +23,11 @@ NO_WORK = ("Constant", "Const", "Parameter", "Result")
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """A node that computes: its name (of its first output, if it has none), operator, and outputs."""
+    """A node that computes: its name (or that of its first output), operator, and the layers' names of it."""
 
     name: str
     operator: str
-    outputs: tuple[str, ...]
+    layers: tuple[str, ...]
 
 
 def read(path: Path) -> list[Node]:
@@ -38,12 +38,12 @@ def read(path: Path) -> list[Node]:
 
 def by_layer(nodes: Iterable[Node]) -> dict[str, Node]:
     """Return the node of each layer's name that the plug-in may use."""
-    return {name: node for node in nodes for name in (node.name, *node.outputs)}
+    return {layer: node for node in nodes for layer in node.layers}
 
 
 def _of_ir(path: Path) -> Iterator[Node]:
     for layer in ET.parse(path).getroot().iter("layer"):
-        yield Node(layer.attrib["name"], layer.attrib["type"], ())
+        yield Node(layer.attrib["name"], layer.attrib["type"], (layer.attrib["name"],))
 
 
 def _of_onnx(path: Path) -> Iterator[Node]:

@@ -1,8 +1,7 @@
 """The plan of a compiled network: the stages that the chip executes, in order, and the memory that they take.
 
-The compiler writes it as a graph for Graphviz (MYRIAD_DUMP_INTERNAL_GRAPH_FILE_NAME); its author is
-vpu/utils/dot_io.hpp and the `dump` methods of OpenVINO 2021.4. A label is lines that end in `\\l`; lists in
-brackets nest.
+The compiler writes it as a graph for Graphviz (MYRIAD_DUMP_INTERNAL_GRAPH_FILE_NAME) whose labels are lines
+that end in `\\l`; vpu/utils/dot_io.hpp of OpenVINO 2021.4 says how.
 """
 
 from __future__ import annotations
@@ -34,8 +33,10 @@ def parse(dot: str, nodes: Iterable[Node]) -> dict[str, Any]:
 
     A stage has `step` (stages of one step run at the same time), `name`, `type`, `hw` (the operation of the
     convolution engines, or null), `shaves`, `layer` and `layer_type` (the plug-in's), and `node` (the source
-    network's, or null where the compiler has added something).
+    network's, or null where the compiler has added something). `fused_nodes` are those that the
+    compiler has fused into others, or found to be nothing but another view of memory.
     """
+    nodes = list(nodes)
     known = by_layer(nodes)
     found = [
         (int(step), int(index), _stage(name, kind, rest, known))
@@ -44,7 +45,9 @@ def parse(dot: str, nodes: Iterable[Node]) -> dict[str, Any]:
     ]
     stages = [{"step": step, **stage} for step, _, stage in sorted(found, key=lambda row: row[:2])]
     memory = dict(zip(map(str.lower, PLACES), map(int, MEMORY.search(dot).groups())))
-    return {"stages": stages, "memory_bytes": memory}
+    staged = {stage["node"] for stage in stages}
+    fused = [node.name for node in nodes if node.name not in staged]
+    return {"memory_bytes": memory, "fused_nodes": fused, "stages": stages}
 
 
 def read(path: Path, blob: Blob) -> dict[str, Any]:
@@ -102,8 +105,8 @@ def table(plan: Mapping[str, Any]) -> str:
 def _stage(name: str, kind: str, rest: str, known: Mapping[str, Node]) -> dict[str, Any]:
     layer = LAYER.search(rest)
     operation = HW_OPERATION.search(rest)
-    layer_name = layer[1] if layer else None
-    node = known.get(layer_name) if layer_name else None
+    layer_name = layer[1] if layer else ""
+    node = known.get(layer_name) or known.get(layer_name.rpartition("/")[0])  # a part of one: mean:0/pool
     if layer_name and not node:
         name = name.replace(layer_name, COUNTER.sub("", layer_name))
         layer_name = COUNTER.sub("", layer_name)
@@ -112,7 +115,7 @@ def _stage(name: str, kind: str, rest: str, known: Mapping[str, Node]) -> dict[s
         "type": kind,
         "hw": operation[1] if operation else None,
         "shaves": int(SHAVES.search(rest)[1]),
-        "layer": layer_name,
+        "layer": layer_name or None,
         "layer_type": layer[2] if layer else None,
         "node": node.name if node else None,
     }

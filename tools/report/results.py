@@ -111,10 +111,12 @@ class Record:
 
     @property
     def where(self) -> str:
-        """Device, threads and precision in words."""
+        """Device, threads, precision and load in words."""
         threads = self.metadata.get("threads")
         count = f", {threads} thread{'s' * (threads != 1)}" if threads else ""
-        return f"{self.device}{count}, {self.precision}"
+        requests = self.metadata.get("requests")  # in the scenario throughput only
+        load = f", {requests} requests in flight" if requests else ""
+        return f"{self.device}{count}, {self.precision}{load}"
 
     @property
     def measured(self) -> bool:

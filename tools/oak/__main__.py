@@ -1,0 +1,5 @@
+"""`python -m tools.oak`."""
+
+from tools.oak import tool
+
+tool.main()
