@@ -20,9 +20,11 @@ from tools.stage import StageError
 PLAIN: Any = {"no_args_is_help": True, "rich_markup_mode": None}  # with rich, `--help` takes twice as long
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False, **PLAIN)
 images_app = typer.Typer(help="The tools' Docker images.", **PLAIN)
+phone_app = typer.Typer(help="A phone over adb.", **PLAIN)
 models_app = typer.Typer(help="The model zoo.", **PLAIN)
 app.add_typer(images_app, name="images")
 app.add_typer(models_app, name="models")
+app.add_typer(phone_app, name="phone")
 
 Images = Annotated[
     Path | None,
@@ -77,7 +79,7 @@ def all_(networks: Networks, measuring: Measuring, running: Running, images: Ima
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
     from host import jobs
 
-    plan = jobs.plan_all(networks, measuring, images)
+    plan = jobs.plan_all(networks, measuring, running, images)
     raise typer.Exit(jobs.carry_out(plan, running, report=True))
 
 
@@ -105,7 +107,7 @@ def run(
     """Run one stage; what it needs is made first or taken from the store."""
     from host import jobs
 
-    plan = jobs.plan_one(networks, stage, inputs or [], settings or [], images)
+    plan = jobs.plan_one(networks, running, stage, inputs or [], settings or [], images)
     raise typer.Exit(jobs.carry_out(plan, running))
 
 
@@ -115,7 +117,7 @@ def plan(networks: Networks, measuring: Measuring, running: Running, images: Ima
     """Show what `all` would run and why, running nothing."""
     from host import jobs
 
-    jobs.preview(jobs.plan_all(networks, measuring, images), running)
+    jobs.preview(jobs.plan_all(networks, measuring, running, images), running)
 
 
 @app.command()
@@ -263,6 +265,22 @@ def clean(
     from host import clean
 
     clean.clean(work, keys=key or [], store=store, runs=runs, environments=environments, downloads=downloads)
+
+
+@phone_app.command("state")
+def phone_state(phone: options.Phone = "", as_json: Json = False) -> None:
+    """Show what a phone is and how it is now: chip, cores, clocks, temperatures, battery."""
+    from host import phones
+
+    phones.show_state(phone, as_json=as_json)
+
+
+@phone_app.command("clean")
+def phone_clean(phone: options.Phone = "") -> None:
+    """Remove from a phone what runs left there: the files that the next one need not send again."""
+    from host import phones
+
+    print(phones.clean(phone))
 
 
 @models_app.command("list")

@@ -6,8 +6,10 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
 
+from host import adb
 from host.findings import print_findings
-from tools import movidius
+from tools import movidius, phone
+from tools.stage import StageError
 from tools.usb import SIMULATED_HOST, Host
 
 
@@ -51,7 +53,33 @@ def sticks() -> Iterable[Device]:
         )
 
 
-KINDS: Sequence[Callable[[], Iterable[Device]]] = (sticks,)
+def phones() -> Iterable[Device]:
+    """Yield the phones that adb sees, or why it sees none."""
+    try:
+        with adb.serving() as server:
+            found = phone.phones(server)
+            states = {each.serial: phone.choose(each.serial, server).state() for each in found if each.ready}
+    except StageError as error:
+        yield Device(kind="phone", name="", state="unseen", usable=None, found=str(error), mend=error.hint)
+        return
+    for each in found:
+        state = states.get(each.serial)
+        yield Device(
+            kind="phone",
+            name=state.model if state else each.model,
+            state="ready" if each.ready else each.state,
+            usable=each.ready,
+            found=f"{state.chip}, Android {state.android}, {', '.join(state.abis)}" if state else "",
+            mend=each.hint,
+            where=f"{'USB' if each.usb else 'network'} {each.serial}",
+            details={"serial": each.serial, "battery_percent": state.battery_percent or 0} if state else {},
+            simulated=bool(state and state.simulated),
+        )
+    if not found:
+        yield Device(kind="phone", name="", state="none", usable=None, found="adb sees none", mend=phone.HINT)
+
+
+KINDS: Sequence[Callable[[], Iterable[Device]]] = (sticks, phones)
 
 
 def attached() -> list[Device]:
@@ -69,7 +97,7 @@ def show(*, as_json: bool) -> None:
         [(labelled(device.state, device), device.kind, device.summary, device.mend) for device in found]
     )
     if any(device.simulated for device in found):
-        print(f"\nsimulated: what {SIMULATED_HOST} names, not this host")
+        print(f"\nsimulated: a stand-in ({SIMULATED_HOST} names one for USB), no device of this host")
 
 
 def labelled(text: str, device: Device) -> str:

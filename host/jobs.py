@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from host import pictures, results, sdks, show, toolbox
+from host.adb import bridge
 from host.engines import Engine
 from host.engines.choose import choose
 from host.options import Measuring, Networks, Running
@@ -42,14 +43,14 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def plan_all(networks: Networks, measuring: Measuring, images: Path | None) -> Plan:
+def plan_all(networks: Networks, measuring: Measuring, running: Running, images: Path | None) -> Plan:
     """Return the plan of the main job for these networks; `images` are pictures of the user's own."""
     wanted = [backend(name) for name in measuring.backend or toolbox.backends()]
 
     def target(planner: Planner) -> list[Stage]:
         return main_job(planner, wanted, measuring.precisions)
 
-    return for_each(networks, measuring.settings, target, images=images)
+    return for_each(networks, {**measuring.settings, **running.settings}, target, images=images)
 
 
 def plan_prepare(networks: Networks, images: Path | None) -> Plan:
@@ -58,12 +59,17 @@ def plan_prepare(networks: Networks, images: Path | None) -> Plan:
 
 
 def plan_one(
-    networks: Networks, stage: str, inputs: Sequence[str], sets: Sequence[str], images: Path | None
+    networks: Networks,
+    running: Running,
+    stage: str,
+    inputs: Sequence[str],
+    sets: Sequence[str],
+    images: Path | None,
 ) -> Plan:
     """Return the plan of one stage and what it needs; `inputs` are the user's own files, `name=path`."""
     command = toolbox.find(stage)
     target = only(command, parse_settings(sets, command))
-    return for_each(networks, {}, target, inputs=inputs, images=images)
+    return for_each(networks, running.settings, target, inputs=inputs, images=images)
 
 
 def only(command: Command, params: Mapping[str, Any] | None = None) -> Target:
@@ -180,7 +186,7 @@ def execute(plan: Plan, running: Running, *, report: bool = False) -> Ran:
         stages = plan(store, True)
         engine = _engine(stages, store, running, report=report)
         run = Run(store.work)
-        with show_progress(stages) as listener:
+        with show_progress(stages) as listener, bridge(store.work, running.phone, stages):
             pipeline = Pipeline(engine, store, run, listener, running.limit_s, running.keep_going)
             try:
                 try:

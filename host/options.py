@@ -29,6 +29,15 @@ ModelFile = Annotated[
     Path | None, typer.Option("--model-file", help="Your own networks, in TOML; see docs/zoo.md.")
 ]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each runtime; 0: all.")]
+Phone = Annotated[
+    str,
+    typer.Option(
+        "--phone",
+        metavar="SERIAL|HOST:PORT",
+        envvar="ANDROID_SERIAL",
+        help="Which phone, where there is more than one.",
+    ),
+]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this; may be repeated.")]
 Precisions = Annotated[
     list[str] | None,
@@ -58,8 +67,14 @@ class Running:
         list[str] | None,
         typer.Option("--sdk", metavar="TOOL=PATH", help="A vendor's SDK that you have: folder or archive."),
     ] = None
+    phone: Phone = ""
     keep_going: Annotated[bool, typer.Option(help="After a failure go on with what does not need it.")] = True
     as_json: Json = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters that stages take by name."""
+        return {"phone": self.phone}
 
     @property
     def builds(self) -> dict[str, str]:

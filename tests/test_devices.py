@@ -229,8 +229,8 @@ def test_devices_follows_a_stick_through_its_ids(virtual: VirtualHost) -> None:
     def stick() -> dict[str, Any]:
         done = run(virtual, "devices", "--json")
         assert done.returncode == 0, done.stderr
-        (device,) = json.loads(done.stdout)
-        assert (device["kind"], device["simulated"]) == ("stick", True)
+        (device,) = [each for each in json.loads(done.stdout) if each["kind"] == "stick"]
+        assert device["simulated"]
         return dict(device)
 
     virtual.plug("1-2", NCS2)

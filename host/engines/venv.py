@@ -24,7 +24,7 @@ from types import MappingProxyType
 import platformdirs
 import uv
 
-from host import ROOT
+from host import ROOT, adb
 from host.engines import Note
 from host.toolbox import Build, builds, tools
 from tools.stage import Unavailable
@@ -58,7 +58,8 @@ class VenvEngine:
     def start(self, tool: str, work: Path, note: Note) -> ToolProcess:
         """Start the tool; make its environment first if it is not there."""
         python = environment(self._build(tool).service, note)
-        return ToolProcess([str(python), "-m", f"tools.{tool}", "serve"], work)
+        variables = tool_environment() | {adb.ADDRESS: f"localfilesystem:{work / adb.SOCKET}"}
+        return ToolProcess([str(python), "-m", f"tools.{tool}", "serve"], work, variables)
 
     def _build(self, tool: str) -> Build:
         return builds()[self.builds.get(tool, tool)]
@@ -67,12 +68,12 @@ class VenvEngine:
 class ToolProcess:
     """A tool as a child in a process group of its own, so that Ctrl-C and kill reach all or nothing of it."""
 
-    def __init__(self, argv: list[str], work: Path) -> None:
+    def __init__(self, argv: list[str], work: Path, variables: Mapping[str, str]) -> None:
         self.command = shlex.join(argv)
         self._child = subprocess.Popen(
             argv,
             cwd=work,
-            env=tool_environment(),
+            env=variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

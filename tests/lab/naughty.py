@@ -63,6 +63,17 @@ def foreign(name: str = "result.json") -> Result:
 
 
 @tool.command()
+def on_phone(said: Output = "{model}.said.txt", phone: str = "") -> Result:
+    """Run something on a phone."""
+    from tools.phone import choose
+
+    found = choose(phone)
+    path = found.push({"input": Path("request.json")}, "naughty").paths["input"]
+    Path(said).write_text(found.run_detached(f"wc -c <{path}; getprop ro.soc.model", 20).stdout)
+    return Result(metadata=found.state().identity)
+
+
+@tool.command()
 def raising(kind: str = "bug") -> Result:
     """Fail in one way or another."""
     if kind == "bug":
