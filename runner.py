@@ -15,6 +15,7 @@ import typer
 from host import options
 from host.options import WORK, Json, Measuring, ModelFile, Networks, Running, Subject, Work, with_groups
 from host.version import VERSION
+from tools import socs
 from tools.stage import StageError
 
 PLAIN: Any = {"no_args_is_help": True, "rich_markup_mode": None}  # with rich, `--help` takes twice as long
@@ -103,11 +104,13 @@ def run(
     ] = None,
     inputs: Inputs = None,
     images: Images = None,
+    soc: options.Soc = socs.DEFAULT,
 ) -> None:
     """Run one stage; what it needs is made first or taken from the store."""
     from host import jobs
 
-    plan = jobs.plan_one(networks, running, stage, inputs or [], settings or [], images)
+    all_settings = {**running.settings, "soc": soc}
+    plan = jobs.plan_one(networks, stage, inputs or [], settings or [], images, all_settings)
     raise typer.Exit(jobs.carry_out(plan, running))
 
 
@@ -152,19 +155,21 @@ def label(
     precision: options.Precisions = None,
     inputs: Inputs = None,
     threads: options.Threads = 0,
+    benchmark_model: options.BenchmarkModel = None,
 ) -> None:
     """Say what a picture shows, on every backend, beside what the reference graph says."""
     from host import label as labelling
+    from host import programs
 
     plan = labelling.plan(
         networks,
         image,
         backend,
-        inputs or [],
+        [*(inputs or []), *programs.given(benchmark_model)],
         precisions=precision or (),
         labels=labels,
         top=top,
-        threads=threads,
+        settings={**running.settings, "threads": threads},
     )
     raise typer.Exit(labelling.carry_out(plan, running))
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from host import checkpoints, images, show, zoo
+from host import checkpoints, images, programs, show, zoo
 from host.compose import Service
 from host.engines.choose import services
 from host.jobs import note
@@ -100,7 +100,7 @@ def _published(name: str, work: Path) -> dict[str, str | int | None]:
 
 
 def fetch_models(names: Sequence[str], work: Path, *, all_models: bool, trust: bool) -> int:
-    """Fetch published checkpoints, one after the other; return the first failure's exit code, else 0.
+    """Fetch published checkpoints and programs, in turn; return the first failure's exit code, else 0.
 
     Raises:
         InvalidRequest: none is named, or there is no such network, or none is published of it.
@@ -124,11 +124,11 @@ def fetch_models(names: Sequence[str], work: Path, *, all_models: bool, trust: b
 
 
 def _wanted(name: str) -> checkpoints.Published:
-    if entry := checkpoints.published(name):
+    if entry := checkpoints.published(name) or programs.PUBLISHED.get(name):
         return entry
     zoo.find(name)
     message = f"no published checkpoint of {name} is known"
-    raise InvalidRequest(message, hint=nearest(name, checkpoints.all_published()))
+    raise InvalidRequest(message, hint=nearest(name, [*checkpoints.all_published(), *programs.PUBLISHED]))
 
 
 def build_images(tools: Sequence[str], *, base: str | None, offline_base: bool) -> None:
@@ -137,13 +137,24 @@ def build_images(tools: Sequence[str], *, base: str | None, offline_base: bool) 
 
 
 def pull_images(tools: Sequence[str], *, registry: str) -> None:
-    """Take the images of these tools from a registry."""
-    images.pull(chosen(tools), _console(), registry=registry)
+    """Take the images of these tools from a registry; if none is named, all that may be in one."""
+    images.pull(_public(tools), _console(), registry=registry)
 
 
 def push_images(tools: Sequence[str], *, registry: str) -> None:
-    """Put the images of these tools into a registry."""
-    images.push(chosen(tools), _console(), registry=registry)
+    """Put the images of these tools into a registry; if none is named, all that may be in one."""
+    images.push(_public(tools), _console(), registry=registry)
+
+
+def _public(tools: Sequence[str]) -> list[Service]:
+    """Return the services of these names; if none is named, those that no vendor's licence keeps back."""
+    services = chosen(tools)
+    if tools:
+        return services
+    for service in services:
+        if why := images.restriction(service):
+            note(f"left out: {service.name}; {why}")
+    return [service for service in services if not images.restriction(service)]
 
 
 def list_images(*, as_json: bool) -> None:
@@ -151,7 +162,9 @@ def list_images(*, as_json: bool) -> None:
     wanted = services(Path()).values()
     here = {image.tool: image for image in images.list_images(wanted)}
     if as_json:
-        show.print_json([dataclasses.asdict(image) for image in here.values()])
+        why = {service.name: images.restriction(service) for service in wanted}
+        found = [{**dataclasses.asdict(image), "restriction": why[name]} for name, image in here.items()]
+        show.print_json(found)
         return
     rows = []
     for service in wanted:

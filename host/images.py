@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from host import toolbox
 from host.docker_cli import Console, builder, client, inspect, output
 from tools.stage import InvalidRequest, Unavailable
 
@@ -87,8 +88,10 @@ def pull(services: Iterable[Service], console: Console, *, registry: str) -> Non
     """Take the images of the services from a registry (with an empty name, Docker's own).
 
     Raises:
+        InvalidRequest: a vendor's licence forbids to pass one of them on.
         Unavailable: no Docker client, or the registry does not give one of them.
     """
+    services = _allowed(services)
     docker = client()
     for service in services:
         name = _in_registry(service.image, registry)
@@ -103,18 +106,39 @@ def push(services: Iterable[Service], console: Console, *, registry: str) -> Non
     """Put the images of the services into a registry.
 
     Raises:
-        InvalidRequest: no registry is named.
+        InvalidRequest: no registry is named, or a vendor's licence forbids to pass one of them on.
         Unavailable: no Docker client, an image is not here, or the registry does not take it.
     """
     if not registry:
         message = "no registry is named to push to"
         raise InvalidRequest(message, hint=f"Name it with --registry or {REGISTRY}, e.g. localhost:5000")
+    services = _allowed(services)
     docker = client()
     for service in services:
         name = _in_registry(service.image, registry)
         failed = f"the image of {service.name} could not be pushed"
         console.run([docker, "tag", service.image, name], failed=failed, hint=f"Build it first: {BUILD}")
         console.run([docker, "push", name], failed=failed, hint="Does it need `docker login`?")
+
+
+def restriction(service: Service) -> str:
+    """Return why an image may not be passed on, empty if it may."""
+    build = toolbox.builds().get(service.name)
+    return toolbox.tools()[build.tool].restriction if build else ""
+
+
+def _allowed(services: Iterable[Service]) -> list[Service]:
+    """Return the services.
+
+    Raises:
+        InvalidRequest: a vendor's licence forbids to pass one of their images on.
+    """
+    services = list(services)
+    for service in services:
+        if why := restriction(service):
+            message = f"the image of {service.name} is not for a registry: {why}"
+            raise InvalidRequest(message, hint=f"Build it where it is needed: {BUILD} {service.name}")
+    return services
 
 
 def list_images(services: Iterable[Service]) -> list[Image]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from host import pictures, results, sdks, show, toolbox
+from host import pictures, programs, results, sdks, show, toolbox
 from host.adb import bridge
 from host.engines import Engine
 from host.engines.choose import choose
@@ -50,7 +50,10 @@ def plan_all(networks: Networks, measuring: Measuring, running: Running, images:
     def target(planner: Planner) -> list[Stage]:
         return main_job(planner, wanted, measuring.precisions)
 
-    return for_each(networks, {**measuring.settings, **running.settings}, target, images=images)
+    settings = {**measuring.settings, **running.settings}
+    return for_each(
+        networks, settings, target, inputs=programs.given(measuring.benchmark_model), images=images
+    )
 
 
 def plan_prepare(networks: Networks, images: Path | None) -> Plan:
@@ -60,16 +63,20 @@ def plan_prepare(networks: Networks, images: Path | None) -> Plan:
 
 def plan_one(
     networks: Networks,
-    running: Running,
     stage: str,
     inputs: Sequence[str],
     sets: Sequence[str],
     images: Path | None,
+    settings: Mapping[str, Any],
 ) -> Plan:
-    """Return the plan of one stage and what it needs; `inputs` are the user's own files, `name=path`."""
+    """Return the plan of one stage and what it needs.
+
+    `inputs` are the user's own files, `name=path`; `sets` are parameters of that stage, `name=value`;
+    `settings` those of all stages that take them.
+    """
     command = toolbox.find(stage)
     target = only(command, parse_settings(sets, command))
-    return for_each(networks, running.settings, target, inputs=inputs, images=images)
+    return for_each(networks, settings, target, inputs=inputs, images=images)
 
 
 def only(command: Command, params: Mapping[str, Any] | None = None) -> Target:
@@ -97,7 +104,7 @@ def for_each(
         pictures.require_image_network(model)
 
     def plan(store: Store, to_run: bool) -> list[Stage]:
-        given = {name: store.take_in({name: path}) for name, path in files}
+        given = programs.fetched(store) | {name: store.take_in({name: path}) for name, path in files}
         if images:
             with pictures.packed(images) as archive:
                 given["pictures"] = store.take_in({"pictures": archive})

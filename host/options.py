@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tools import socs
 from tools.stage import InvalidRequest
 
 if typing.TYPE_CHECKING:  # the zoo is read by the commands that name a network
@@ -43,8 +44,26 @@ Precisions = Annotated[
     list[str] | None,
     typer.Option(
         "--precision",
-        help="fp32, fp16, int8-dynamic or int8, for every backend; may be repeated. "
-        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU.",
+        help="fp32, fp16, int8-dynamic, int8 or int16, for every backend; may be repeated. "
+        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU, fp16 and int8 on a Snapdragon's HTP.",
+    ),
+]
+
+
+Soc = Annotated[
+    str,
+    typer.Option(
+        callback=lambda name: socs.find(name).name,
+        help="The Snapdragon to compile for and to emulate; docs/snapdragon.md lists them.",
+    ),
+]
+
+BenchmarkModel = Annotated[
+    Path | None,
+    typer.Option(
+        "--benchmark-model",
+        metavar="PATH",
+        help="Your TensorFlow Lite's benchmark_model for phones, instead of the fetched one.",
     ),
 ]
 
@@ -150,6 +169,8 @@ class Measuring:
     precision: Precisions = None
     budget_s: Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")] = 10.0
     threads: Threads = 0
+    soc: Soc = socs.DEFAULT
+    benchmark_model: BenchmarkModel = None
 
     @property
     def precisions(self) -> Sequence[str]:
@@ -159,7 +180,7 @@ class Measuring:
     @property
     def settings(self) -> dict[str, Any]:
         """The parameters that stages take by name."""
-        return {"budget_s": self.budget_s, "threads": self.threads}
+        return {"budget_s": self.budget_s, "threads": self.threads, "soc": self.soc}
 
 
 def with_groups(function: Callable[..., None]) -> Callable[..., None]:

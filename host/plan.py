@@ -170,10 +170,10 @@ def main_job(planner: Planner, backends: Iterable[str], precisions: Sequence[str
 
 
 def variants(command: Command, precisions: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """Yield each variant of `command` in each of `precisions`, in its own if there are none."""
+    """Yield each variant of `command` in each of `precisions`, in its own if there are none, once."""
     wanted = [{PRECISION: precision} for precision in dict.fromkeys(precisions)] or [{}]
-    for variant, precision in itertools.product(command.variants, wanted):
-        yield {**variant, **precision}
+    merged = [{**variant, **precision} for variant, precision in itertools.product(command.variants, wanted)]
+    yield from (params for index, params in enumerate(merged) if params not in merged[:index])
 
 
 def prepare(planner: Planner) -> list[Stage]:

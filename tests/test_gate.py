@@ -11,8 +11,8 @@ import pytest
 
 from tools import gate
 from tools.arrays import to_layout
-from tools.benchmark import Session, Target, _check_last, feed, run
-from tools.stage import InvalidRequest, StageError, WrongOutput
+from tools.benchmark import Session, Target, check_last, feed, run
+from tools.stage import InvalidRequest, StageError, Unsupported, WrongOutput
 
 Array = np.ndarray[Any, Any]
 RANDOM = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def disturb(outputs: Array, relative: float) -> Array:
 
 REFERENCES = {"flat": flat(), "peaked": peaked(), "logits": RANDOM.normal(size=(8, 1000)) * 4 - 7}
 # rms error relative to the spread that is to pass
-ARITHMETIC = {"fp32": 1e-6, "fp16": 1e-3, "int8-dynamic": 0.01, "int8": 0.02}
+ARITHMETIC = {"fp32": 1e-6, "fp16": 1e-3, "int8-dynamic": 0.01, "int8": 0.02, "int16": 0.01}
 
 
 @pytest.mark.parametrize("precision", gate.TOLERANCES)
@@ -234,9 +234,9 @@ def test_runtime_that_stops_computing_after_the_gate(tmp_path: Path) -> None:
 
 def test_output_of_an_earlier_input_is_caught_even_where_all_outputs_are_alike() -> None:
     answers = flat(response=1e-3)
-    _check_last(answers[:1], answers, answers, "fp16")
+    check_last(answers[:1], answers, answers, "fp16")
     with pytest.raises(WrongOutput, match="given input 0 and answered as to input 7"):
-        _check_last(answers[7:], answers, answers, "fp16")
+        check_last(answers[7:], answers, answers, "fp16")
 
 
 def test_another_first_class_of_one_input_is_no_fault_of_the_timed_runs_if_it_was_none_before() -> None:
@@ -247,7 +247,7 @@ def test_another_first_class_of_one_input_is_no_fault_of_the_timed_runs_if_it_wa
     answers[0, rival] += 0.2 * np.ptp(expected[0])
     with pytest.raises(WrongOutput, match="first class"):
         gate.check(answers[:1], expected[:1], "int8")
-    _check_last(answers[:1], answers, expected, "int8")
+    check_last(answers[:1], answers, expected, "int8")
 
 
 def test_runtime_that_breaks_while_it_is_timed(tmp_path: Path) -> None:
@@ -345,3 +345,9 @@ def test_layouts() -> None:
         InvalidRequest, match=r"takes \[1, 3, 8, 8\], the reference inputs are \[1, 4, 5, 3\]"
     ):
         to_layout(batch, (1, 3, 8, 8))
+
+
+def test_a_precision_that_a_runtime_has_no_networks_of() -> None:
+    with pytest.raises(Unsupported, match="no networks of int16 for onnxruntime") as caught:
+        Target("onnxruntime", "CPU", "int16", threads=1).check()
+    assert "fp32, fp16, int8-dynamic, int8" in caught.value.hint

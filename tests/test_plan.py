@@ -96,6 +96,24 @@ def test_without_a_precision_each_variant_has_its_own() -> None:
     ]
 
 
+def test_variants_that_differ_in_the_precision_only_are_one_where_it_is_given() -> None:
+    names = [stage.name for stage in main_job(planner(), ("snpe",), ("int16",))]
+    assert [name for name in names if "emulate" in name] == ["snpe.emulate[int16]"]
+    assert {"snpe.context-int16", "snpe.convert-int16", "snpe.compare-int16"} < set(names)
+
+
+def test_the_chip_reaches_all_stages_that_compile_for_it() -> None:
+    stages = main_job(planner(soc="sm8650"), ("snpe",))
+    chips = {stage.name: stage.params["soc"] for stage in stages if "soc" in stage.params}
+    assert chips.keys() == {
+        "snpe.context",
+        "snpe.context-int8",
+        "snpe.emulate[fp16]",
+        "snpe.emulate[int8]",
+    }
+    assert set(chips.values()) == {"sm8650"}
+
+
 @pytest.mark.parametrize("artifact", ["onnx", "onnx_int8_dynamic"])
 def test_a_given_file_is_read_in_any_precision(tmp_path: Path, artifact: str) -> None:
     mine = tmp_path / "mine.onnx"
@@ -186,6 +204,8 @@ def test_every_command_has_help() -> None:
         ),
         (["all", "--model", "squeezenet", "--tensorflow", "1.14"], 2, "Choose one of 2.15, 1.15"),
         (["report", "nowhere"], 2, "there is no run 'nowhere'"),
+        (["all", "--model", "squeezenet", "--soc", "sm8551"], 2, "Did you mean sm8550?"),
+        (["run", "snpe.emulate", "--model", "squeezenet", "--soc", "sm8551"], 2, "Did you mean sm8550?"),
     ],
 )
 def test_a_wrong_command_line_says_what_to_do(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, cast
 
 from tools import arrays, gate, measure
-from tools.stage import InvalidRequest, Result, StageError, WrongOutput, progress
+from tools.stage import InvalidRequest, Result, StageError, Unsupported, WrongOutput, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +73,7 @@ class Target:
         threads: CPU threads of the runtime; 0 = all CPUs that this process may use.
         budget_s: time for warm-up and rounds; unused without a measurement.
         requests: inferences in flight: 1 is the scenario single-stream, more are throughput.
+        precisions: those that the tool has networks of.
     """
 
     runtime: str
@@ -81,6 +82,7 @@ class Target:
     threads: int
     budget_s: float = 10.0
     requests: int = 1
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8-dynamic", "int8")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -93,8 +95,11 @@ class Target:
         return self.threads or measure.usable_cpus()
 
     def check(self) -> None:
-        """Raise InvalidRequest if a number makes no sense."""
+        """Raise InvalidRequest if a number makes no sense, Unsupported if there are no such networks."""
         gate.tolerance(self.precision)
+        if self.precision not in self.precisions:
+            message = f"there are no networks of {self.precision} for {self.runtime}"
+            raise Unsupported(message, hint=f"Those that there are: {', '.join(self.precisions)}.")
         if self.threads < 0:
             message = f"threads is {self.threads}"
             raise InvalidRequest(message, hint="Give a number of threads, or 0 for all CPUs.")
@@ -117,7 +122,7 @@ def run(load: Callable[[], Session], target: Target, reference: Path, samples: P
         WrongOutput: the gate failed, before the timing or after it; nothing is written.
         InvalidRequest: a file or a parameter is not what it should be.
     """
-    with _said_of(target):
+    with said_of(target):
         return _run(load, target, reference, samples)
 
 
@@ -130,14 +135,15 @@ def check(load: Callable[[], Session], target: Target, reference: Path, *, reaso
         WrongOutput: the gate failed.
         InvalidRequest: a file or a parameter is not what it should be.
     """
-    with _said_of(target):
+    with said_of(target):
         inputs, expected = arrays.read_reference(reference)
         progress(0.0, f"loading on {target.device}")
         session = load()
         progress(0.1, f"checking {len(expected)} outputs")
+        answers = infer_all(session, inputs)
         metadata = {**session.metadata, "tolerance": gate.limits(expected, target.precision)}
         try:
-            metrics = gate.check(infer_all(session, inputs), expected, target.precision)
+            metrics = gate.check(answers, expected, target.precision)
         except WrongOutput as error:
             error.metadata = {**metadata, **error.metadata}
             raise
@@ -154,7 +160,7 @@ def write_answers(load: Callable[[], Session], target: Target, images: Path, ans
     Raises:
         InvalidRequest: a file or a parameter is not what it should be.
     """
-    with _said_of(target):
+    with said_of(target):
         inputs = arrays.read_inputs(images)
         progress(0.0, f"loading on {target.device}")
         session = load()
@@ -164,7 +170,7 @@ def write_answers(load: Callable[[], Session], target: Target, images: Path, ans
 
 
 @contextlib.contextmanager
-def _said_of(target: Target) -> Iterator[None]:
+def said_of(target: Target) -> Iterator[None]:
     """Check the target, and name it in every error."""
     try:
         target.check()
@@ -193,7 +199,7 @@ def _run(load: Callable[[], Session], target: Target, reference: Path, samples: 
         measurement, last = _measure(session, target)
         after = measure.conditions()
         for output in last:
-            _check_last(output, answers, expected, target.precision)
+            check_last(output, answers, expected, target.precision)
     except WrongOutput as error:
         error.metadata = {**metadata, **_computed_in(session, target.precision), **error.metadata}
         raise
@@ -264,7 +270,7 @@ def feed(session: Session, inputs: Inputs, index: int, source: str = "reference"
     session.feed(arrays.fit(inputs, session.input_shapes, index, source))
 
 
-def _check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, precision: str) -> None:
+def check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, precision: str) -> None:
     """Check the output of the timed runs, which was that of input 0.
 
     A runtime that stopped computing would still hold the output of the last input it was given before, so the

@@ -88,16 +88,32 @@ def _shown(parser: Parser) -> Callable[..., None]:
     return run
 
 
-def _table(found: Mapping[str, Any]) -> str:
-    """Return plain values as `name value` lines, and each list of rows as columns below; no None."""
-    plain = {key: value for key, value in found.items() if value is not None and not isinstance(value, list)}
-    blocks = [[[key, str(value)] for key, value in plain.items()]]
-    for key, rows in found.items():
-        if isinstance(rows, list) and rows:
-            shown = [list(row.values()) if isinstance(row, dict) else [row] for row in rows]
-            head = list(rows[0]) if isinstance(rows[0], dict) else [key]
-            blocks.append([head, *(list(map(str, row)) for row in shown)])
-    return "\n\n".join(map(_columns, blocks))
+def _table(found: Mapping[str, Any], title: str = "") -> str:
+    """Return plain values as `name value` lines, and lists of rows as columns below; no None.
+
+    A dict of dicts is a list of rows with their keys first; a row that holds rows is a table of its own, with
+    what it is called above it.
+    """
+    values = {key: value for key, value in found.items() if value is not None}
+    rows_of = {key: _rows(value) for key, value in values.items() if isinstance(value, (list, dict))}
+    plain = [[key, str(value)] for key, value in values.items() if key not in rows_of]
+    blocks = [title, _columns(plain)] if title else [_columns(plain)]
+    for key, rows in rows_of.items():
+        if any(isinstance(value, (list, dict)) and value for row in rows for value in row.values()):
+            blocks += [_table(row, f"-- {key}: {next(iter(row.values()))} --") for row in rows]
+        elif rows:
+            shown = [[str(row.get(name, "")) for name in rows[0]] for row in rows]
+            blocks.append(_columns([list(rows[0]), *shown] if len(rows[0]) > 1 else [[key], *shown]))
+    return "\n\n".join(filter(None, blocks))
+
+
+def _rows(value: Any) -> List[Mapping[str, Any]]:
+    """Return a list or a dict as rows of one kind."""
+    if isinstance(value, dict):
+        if any(isinstance(each, dict) for each in value.values()):
+            return [{"name": key, **each} for key, each in value.items()]
+        return [value] if value else []
+    return [each if isinstance(each, dict) else {"": each} for each in value]
 
 
 def _columns(rows: List[List[str]]) -> str:

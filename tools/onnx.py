@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
+from tools import onnx_models
 from tools.benchmark import Target, cpu_name, run, write_answers
 from tools.stage import (
     Input,
@@ -137,7 +138,7 @@ def to_fp16(onnx: Input, onnx_fp16: Output = "{model}.fp16.onnx") -> Result:
     from onnx import save
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    save(convert_float_to_float16(_read(onnx), keep_io_types=True), onnx_fp16)
+    save(convert_float_to_float16(onnx_models.read(onnx), keep_io_types=True), onnx_fp16)
     return _made(onnx_fp16, "fp16")
 
 
@@ -146,11 +147,11 @@ def quantize_dynamic(onnx: Input, onnx_int8_dynamic: Output = "{model}.int8-dyna
     """Quantise weights to 8 bits; activations are quantised while it runs."""
     from onnxruntime import quantization
 
-    _read(onnx)
+    onnx_models.read(onnx)
     with tempfile.TemporaryDirectory() as folder:
         # uint8, because ConvInteger of int8 weights takes twice as long on x86
         quantization.quantize_dynamic(
-            _prepared(onnx, folder),
+            onnx_models.prepared(onnx, folder),
             onnx_int8_dynamic,
             per_channel=True,
             weight_type=quantization.QuantType.QUInt8,
@@ -165,21 +166,22 @@ def quantize(onnx: Input, calibration: Input, onnx_int8: Output = "{model}.int8.
 
     from tools.calibration import read
 
-    model = _read(onnx)
-    batches = read(calibration, _input_shapes(model))
+    model = onnx_models.read(onnx)
+    batches = read(calibration, onnx_models.input_shapes(model))
     progress(0.1, f"running {len(batches)} representative inputs")
     with tempfile.TemporaryDirectory() as folder:
-        prepared = _prepared(onnx, folder)
+        prepared = onnx_models.prepared(onnx, folder)
+        nodes = onnx_models.read(prepared).graph.node
         quantization.quantize_static(
             prepared,
             onnx_int8,
-            _reader(batches),
+            onnx_models.reader(batches),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             # uint8 by int8 is what its CPU kernels have; of int8 by int8 most convolutions stay in float32
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            nodes_to_exclude=[node.name for node in _read(prepared).graph.node if node.op_type in FLOATING],
+            nodes_to_exclude=[node.name for node in nodes if node.op_type in FLOATING],
         )
     return _made(onnx_int8, "int8")
 
@@ -187,7 +189,7 @@ def quantize(onnx: Input, calibration: Input, onnx_int8: Output = "{model}.int8.
 @tool.command()
 def info(onnx: Input, table: Output = "{model}.nodes.json") -> Result:
     """List the graph's nodes; count its operators and parameters."""
-    model = _read(onnx)
+    model = onnx_models.read(onnx)
     nodes = [
         {"name": node.name, "operator": node.op_type, "inputs": [*node.input], "outputs": [*node.output]}
         for node in model.graph.node
@@ -209,58 +211,9 @@ def describe(onnx: Input, input_shape: str = "", described: Output = "{model}.on
     """Count parameters and operations of each layer; see tools/anatomy.py."""
     from tools import anatomy, onnx_graph
 
-    found = anatomy.describe(onnx_graph.read(onnx, _read(onnx), anatomy.parse_shapes(input_shape)))
+    found = anatomy.describe(onnx_graph.read(onnx, onnx_models.read(onnx), anatomy.parse_shapes(input_shape)))
     write_json(described, found)
     return anatomy.result(found)
-
-
-def _read(path: Path) -> Any:
-    """Return a checked graph.
-
-    Raises:
-        InvalidRequest: the file is corrupt, or cut off.
-    """
-    from google.protobuf.message import DecodeError
-    from onnx import checker, load
-
-    try:
-        model = load(path)
-        checker.check_model(model)
-    except (DecodeError, checker.ValidationError) as error:
-        raise _not_onnx(path, error) from error
-    return model
-
-
-def _input_shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    constants = {tensor.name for tensor in model.graph.initializer}
-    return {
-        value.name: tuple(axis.dim_value or 1 for axis in value.type.tensor_type.shape.dim)
-        for value in model.graph.input
-        if value.name not in constants
-    }
-
-
-def _prepared(onnx: Path, folder: str) -> Path:
-    """Return the graph with shapes inferred and batch norms folded, as the quantisers want it."""
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    prepared = Path(folder, "prepared.onnx")
-    quant_pre_process(onnx, prepared, skip_symbolic_shape=True)  # all of our shapes are fixed
-    return prepared
-
-
-def _reader(batches: list[dict[str, np.ndarray]]) -> Any:
-    """Return the batches as ONNX Runtime's quantiser takes them."""
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._rest = iter(batches)
-
-        def get_next(self) -> Any:
-            return next(self._rest, None)
-
-    return Reader()
 
 
 def _made(path: Path, precision: str) -> Result:
@@ -307,12 +260,7 @@ def _load(path: Path, options: Any) -> Any:
         message = f"ONNX Runtime cannot run {path.name}: {first_line(error)}"
         raise Unsupported(message, hint="Convert with operators that its CPU provider has.") from error
     except (errors.InvalidProtobuf, errors.InvalidGraph, errors.InvalidArgument, errors.Fail) as error:
-        raise _not_onnx(path, error) from error
-
-
-def _not_onnx(path: Path, error: Exception) -> InvalidRequest:
-    message = f"{path.name} is not an ONNX network, or it is cut off: {first_line(error)}"
-    return InvalidRequest(message, hint="Convert it again: with tf1.to-onnx, or as you made it.")
+        raise onnx_models.not_onnx(path, error) from error
 
 
 if __name__ == "__main__":

@@ -249,6 +249,8 @@ class Tool:
         python: the Python version that its lock file is made for (the venv engine looks for it).
         builds: its other builds, of the same code with other packages: name -> Python version. The build
             `legacy` of `tf1` is the service `tf1-legacy`, with the lock requirements-legacy.txt.
+        restriction: the licence of a package that forbids passing its images on, if one does; they are then
+            built where they are needed, and never pushed or pulled.
         sdk: it drives an SDK that the user supplies; its folder is in the variable `sdk_variable`.
     """
 
@@ -259,12 +261,14 @@ class Tool:
         packages: Iterable[str] = (),
         python: str = "3.11",
         builds: Optional[Mapping[str, str]] = None,
+        restriction: str = "",
         sdk: bool = False,
     ) -> None:
         self.name = name
         self.packages = tuple(packages)
         self.python = python
         self.builds = dict(builds or {})
+        self.restriction = restriction
         self.sdk_variable = f"MOBILE_ACCELERATOR_{name.upper()}_SDK" if sdk else ""
         self.commands: dict[str, Command] = {}
         self.parsers: dict[str, Parser] = {}

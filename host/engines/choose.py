@@ -88,9 +88,12 @@ def _docker(
 def _get_images(missing: list[Service], *, pull: bool, note: Note) -> None:
     from host import images
 
-    note(f"{'pulling' if pull else 'building'} images: {', '.join(service.name for service in missing)}")
+    pulled = [service for service in missing if pull and not images.restriction(service)]
+    built = [service for service in missing if service not in pulled]
     console = images.Console(log=images.log_file(), note=note)
-    if pull:
-        images.pull(missing, console, registry=os.environ.get(images.REGISTRY, ""))
-    else:
-        images.build(missing, console)
+    if pulled:
+        note(f"pulling images: {', '.join(service.name for service in pulled)}")
+        images.pull(pulled, console, registry=os.environ.get(images.REGISTRY, ""))
+    if built:
+        note(f"building images: {', '.join(service.name for service in built)}")
+        images.build(built, console)

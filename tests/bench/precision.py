@@ -118,7 +118,7 @@ def main() -> None:
                 precision = record["precision"]
                 spread = record["metadata"]["tolerance"]["max_abs"] / gate.TOLERANCES[precision].error
                 text = cell(record["correctness"], spread)
-                cells[precision] = text if record["status"] == "ok" else f"**{text}**"
+                cells[precision] = text if record["status"] in ("ok", "emulated") else f"**{text}**"
             print(f"| {model} | {runtime} | {' | '.join(cells.values())} |")
         for name, found in controls(model, options.work.resolve()).items():
             text = cell(found["correctness"], found["spread"])

@@ -51,11 +51,13 @@ def test_the_main_job_in_containers(tmp_path_factory: pytest.TempPathFactory) ->
     measured = {record["runtime"]: record for record in data["records"] if record["device"] == "CPU"}
     assert set(measured) == RUNTIMES
     assert {record["status"] for record in measured.values()} == {"ok"}
+    emulated = [record for record in data["records"] if record["backend"] == "snpe"]
+    assert {record["status"] for record in emulated} == {"emulated"}
     assert (project.work / "runs" / "latest" / "report.html").stat().st_size > 10_000
     again = project.run("all", "--model", "squeezenet", "--budget-s", "1", engine="docker")
     assert again.returncode == 0, again.stderr
     ran = {stage["stage"] for stage in project.results()["run"]["stages"] if not stage["cached"]}
-    assert all(".benchmark" in name for name in ran)
+    assert all(".benchmark" in name or name.startswith("snpe.emulate") for name in ran)
 
 
 def test_a_host_without_usb_is_said_and_stays_as_it_is(

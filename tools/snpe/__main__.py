@@ -1,0 +1,5 @@
+"""Runs the tool: `python -m tools.snpe`."""
+
+from tools.snpe import tool
+
+tool.main()
