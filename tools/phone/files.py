@@ -76,16 +76,25 @@ def check_program(path: Path, abis: tuple[str, ...] = tuple(MACHINES.values())) 
         InvalidRequest: it is no ELF file.
         Unsupported: it is for another ABI.
     """
+    abi = program_abi(path)
+    if abi not in abis:
+        message = f"{path.name} is for {abi}, and the phone runs {', '.join(abis)}"
+        raise Unsupported(message, hint=f"Give the one that is made for {abis[0]}.")
+
+
+def program_abi(path: Path) -> str:
+    """Return the ABI that a program or library is for, by its ELF header.
+
+    Raises:
+        InvalidRequest: it is no ELF file.
+    """
     with path.open("rb") as file:
         header = file.read(20)
     if header[:4] != b"\x7fELF":
         message = f"{path.name} is no program for Android (not an ELF file)"
         raise InvalidRequest(message, hint="Is it an archive, or a page that a download gave instead?")
     machine = int.from_bytes(header[18:20], "little")
-    abi = MACHINES.get(machine, f"ELF machine {machine}")
-    if abi not in abis:
-        message = f"{path.name} is for {abi}, and the phone runs {', '.join(abis)}"
-        raise Unsupported(message, hint=f"Give the one that is made for {abis[0]}.")
+    return MACHINES.get(machine, f"ELF machine {machine}")
 
 
 def pull(phone: Phone, source: str, target: Path) -> None:
