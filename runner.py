@@ -298,11 +298,12 @@ def phone_bundle(
         Path,
         typer.Option("-o", "--output", metavar="FOLDER|.zip", help="Where to; it must not be there yet."),
     ],
+    rest_s: Annotated[int, typer.Option(min=0, help="Pause before each timing, for the phone to cool.")] = 10,
 ) -> None:
     """Pack all that a phone needs to measure by itself, by adb shell or in Termux, with no PC attached."""
     from host.phone_bundle import make
 
-    print(make.make(networks, measuring, running, output))
+    print(make.make(networks, measuring, running, output, rest_s))
 
 
 @phone_app.command("import")

@@ -47,8 +47,10 @@ sha256: {sha256} ({abi})
 """
 
 
-def make(networks: Networks, measuring: Measuring, running: Running, output: Path) -> Path:
+def make(networks: Networks, measuring: Measuring, running: Running, output: Path, rest_s: int) -> Path:
     """Make the bundle `output`, a folder, or a file if its name ends in .zip; return it.
+
+    The phone rests for `rest_s` before each timing.
 
     Raises:
         InvalidRequest: it is there already, or the program is none.
@@ -59,7 +61,9 @@ def make(networks: Networks, measuring: Measuring, running: Running, output: Pat
         message = f"{output} is there already"
         raise InvalidRequest(message, hint="Remove it, or give another name: -o NAME")
     program = _program(measuring, Store(running.work.resolve()))
-    ran = jobs.execute(_plan(networks, measuring), running)
+    ran = jobs.execute(
+        _plan(networks, {**measuring.settings, "rest_s": rest_s}, measuring.precisions), running
+    )
     for stage in ran.stages:
         if error := ran.outcomes[stage].error:
             raise error
@@ -72,15 +76,15 @@ def make(networks: Networks, measuring: Measuring, running: Running, output: Pat
     return output
 
 
-def _plan(networks: Networks, measuring: Measuring) -> jobs.Plan:
+def _plan(networks: Networks, settings: Mapping[str, Any], precisions: Sequence[str]) -> jobs.Plan:
     command = toolbox.find("android.pack")
 
     def target(planner: Planner) -> list[Stage]:
-        for precision in dict.fromkeys(measuring.precisions or ["fp32"]):
+        for precision in dict.fromkeys(precisions or ["fp32"]):
             planner.add(command, {PRECISION: precision})
         return planner.stages
 
-    return jobs.for_each(networks, measuring.settings, target)
+    return jobs.for_each(networks, settings, target)
 
 
 def _program(measuring: Measuring, store: Store) -> dict[str, Any]:

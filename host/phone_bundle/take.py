@@ -201,7 +201,9 @@ def _archive(path: Path) -> Iterator[tuple[str, bytes]]:
             if zipfile.is_zipfile(path):
                 packed = stack.enter_context(zipfile.ZipFile(path))
                 _check_size(path, sum(member.file_size for member in packed.infolist()))
-                yield from ((member.filename, packed.read(member)) for member in packed.infolist())
+                for member in packed.infolist():
+                    if not member.is_dir():
+                        yield member.filename, packed.read(member)
                 return
             unpacked = stack.enter_context(tarfile.open(path))
             _check_size(path, sum(member.size for member in unpacked))

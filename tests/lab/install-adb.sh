@@ -1,11 +1,11 @@
 #!/bin/sh
-# Unpack adb, Android's real debug daemon (adbd), and its shell and tools (mksh, toybox) into a folder ($1), for the
-# virtual phone of the tests. From the mirror that this machine's own apt uses; nothing is installed.
+# Unpack adb, Android's real debug daemon (adbd), and its shell and tools (mksh, toybox, the one true awk) into a
+# folder ($1), for the virtual phone of the tests. From the mirror that this machine's own apt uses; nothing is installed.
 # Debian bookworm has adbd in its backports, later ones have it themselves.
 set -eu
 
 target=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/mobile-accelerator/lab/adb}
-if [ -e "$target/complete" ]; then
+if [ -e "$target/complete.2" ]; then
     exit 0
 fi
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
@@ -36,8 +36,8 @@ cd "$folder"
 apt download adb adbd android-liblog android-libbase android-libboringssl android-libcutils android-libziparchive \
     "$(apt-cache depends --important adbd -o Dir::State::Lists="$folder/lists" \
         -o Dir::Etc::SourceList="$folder/sources.list" -o Dir::Etc::SourceParts=- -t "${suites##* }" |
-        sed -n 's/.*Depends: \(libprotobuf[0-9t]*\)$/\1/p')" mksh toybox
+        sed -n 's/.*Depends: \(libprotobuf[0-9t]*\)$/\1/p')" mksh toybox original-awk
 for package in ./*.deb; do
     dpkg-deb --extract "$package" "$target"
 done
-touch "$target/complete"
+touch "$target/complete.2"

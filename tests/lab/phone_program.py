@@ -6,6 +6,7 @@ It does nothing but start tests/lab/phone/benchmark_model.py, in an environment 
 from __future__ import annotations
 
 import json
+import platform
 import struct
 from pathlib import Path
 
@@ -19,9 +20,14 @@ X86_64 = 62  # e_machine
 CODE = bytes.fromhex("488d3d21000000488d742408488b1424488d54d410b83b0000000f05bf7f000000b83c0000000f05")
 
 
-def elf(machine: int = X86_64) -> bytes:
-    """Return a program that becomes STARTER, with its own arguments; it runs on x86-64 only."""
-    content = CODE + STARTER.encode() + b"\0"
+def missing() -> str:
+    """What keeps this host from running the program, '' if nothing does."""
+    return "" if platform.machine() == "x86_64" else "the program that stands in is for x86-64"
+
+
+def elf(machine: int = X86_64, starter: str = STARTER) -> bytes:
+    """Return a program that becomes `starter`, with its own arguments; it runs on x86-64 only."""
+    content = CODE + starter.encode() + b"\0"
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     header = struct.pack(
         "<HHIQQQIHHHHHH", 2, machine, 1, BASE + HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0

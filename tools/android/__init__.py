@@ -101,11 +101,12 @@ def pack(
     threads: int = 0,
     precision: str = "fp32",
     budget_s: float = 10.0,
+    rest_s: int = 10,
 ) -> Result:
     """Pack the network for a phone that measures by itself; `runner.py phone bundle` does the rest."""
     target = Target(record.RUNTIME, "CPU", precision, threads, budget_s)
     with said_of(target):
-        bundle.pack(target, tflite, reference, packed)
+        bundle.pack(target, tflite, reference, packed, rest_s)
     return Result()
 
 

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 # numpy's type of an output -> od's
 FORMATS = {"float32": "f4", "int8": "d1", "uint8": "u1", "int16": "d2", "int32": "d4", "int64": "d8"}
 MOST_VALUES = 1_000_000  # of all outputs, up to which a phone's awk is quick enough and has the memory
-REST_S = 10  # before each timing, for a phone that was busy with another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +62,10 @@ MEASUREMENTS = {
 VARIANTS = tuple({"measurement": name} for name in MEASUREMENTS)
 
 
-def pack(target: Target, tflite: Path, reference: Path, packed: Path) -> None:
+def pack(target: Target, tflite: Path, reference: Path, packed: Path, rest_s: int) -> None:
     """Write network, inputs, reference outputs and scripts of `target` into the archive `packed`.
+
+    The phone rests for `rest_s` before each timing.
 
     Raises:
         InvalidRequest: a file is not what it should be, or they are of different networks.
@@ -89,7 +90,7 @@ def pack(target: Target, tflite: Path, reference: Path, packed: Path) -> None:
         timed = timed_script(lambda options, name: _call(options, name, given[0]), target.budget_s)
         archive.writestr("timed.sh", timed)
         archive.writestr("measurements", _measurements(target))
-        archive.writestr("plan.sh", _plan(target.precision, network, expected))
+        archive.writestr("plan.sh", _plan(target.precision, network, expected, rest_s))
 
 
 def _call(options: Sequence[str], output: str, inputs: Sequence[str]) -> str:
@@ -116,7 +117,7 @@ def _measurements(target: Target) -> str:
     return "".join(lines)
 
 
-def _plan(precision: str, network: Network, expected: np.ndarray) -> str:
+def _plan(precision: str, network: Network, expected: np.ndarray, rest_s: int) -> str:
     """Return the variables that run.sh compares by, as the shell assigns them."""
     import numpy as np
 
@@ -139,7 +140,7 @@ def _plan(precision: str, network: Network, expected: np.ndarray) -> str:
         "top1": limit.top1_match,
         "response": gate.RESPONSE,
         "most_values": MOST_VALUES if kind in FORMATS else 0,
-        "rest_s": REST_S,
+        "rest_s": rest_s,
     }
     return "".join(f"{name}={value}\n" for name, value in values.items())
 
@@ -174,7 +175,7 @@ def unpack(
             message = f"{measured.name} is no archive of a measurement: {error}"
             raise InvalidRequest(message, hint="python runner.py phone import makes it.") from None
         about = json.loads(files["bundle.json"])
-        metadata: dict[str, Any] = {"engine": about.pop("engine"), "bundle": about}
+        metadata: dict[str, Any] = {**target.identity, "engine": about.pop("engine"), "bundle": about}
         try:
             return _checked(files, tflite, what, target, metadata, samples, profile)
         except StageError as error:
@@ -224,4 +225,5 @@ def _checked(
     metrics, said = record.of_timed(timed, before, state.parse(text("after")), samples, profile)
     warnings = [*metadata.pop("warnings", ()), *said.pop("warnings")]
     metadata.update(said, **({"warnings": warnings} if warnings else {}))
-    return Result(metrics={**correctness, **metrics}, metadata=metadata)
+    versions = {NAME: f"sha256:{metadata['bundle']['program']['sha256']}"}
+    return Result(metrics={**correctness, **metrics}, metadata=metadata, versions=versions)

@@ -178,7 +178,7 @@ def timed_script(call: Call, budget_s: float) -> str:
 
     `call` gives the words for these options; with a name, also for the last output under that name.
     """
-    rounds_s = max(round(budget_s * ROUNDS_SHARE), 1)
+    rounds_s = round(budget_s * ROUNDS_SHARE)
     steady_s = max(budget_s * (1 - ROUNDS_SHARE), 0.1)
     return f"""{SAY}
 end=$(($(date +%s) + {rounds_s})); n_rounds=0

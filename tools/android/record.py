@@ -44,7 +44,7 @@ def of_timed(
 def where(unit: Unit, threads: int, cores: str, kept: tuple[int, ...]) -> dict[str, Any]:
     """What a record says of the unit; threads and cores are the CPU's, which has what a delegate leaves."""
     name = f"CPU {threads} threads" if threads > 1 else "CPU 1 thread"
-    device = unit.name if unit.delegate else name + ("" if cores == "fast" else f", {cores} cores")
+    device = unit.name if unit.delegate else name + ("" if cores == "fast" or not kept else f", {cores} cores")
     return {"device": device, "threads": threads, "cores": list(kept) or "all"}
 
 

@@ -23,6 +23,11 @@ $1 == "answers" || $1 == "last" { part = $1; next }
     }
 }
 
+function root(x,  y, i) { # Newton's; busybox's awk may be built without sqrt
+    y = x > 1 ? x : 1
+    for (i = 0; i < 100; i++) y = (y + x / y) / 2
+    return y
+}
 function abs(x) { return x < 0 ? -x : x }
 function end(verdict, text, correctness) {
     print verdict
@@ -67,7 +72,7 @@ END {
             dot += x * y; found += x * x; expected += y * y
             if (abs(f[j] - e[j]) > off) off = abs(f[j] - e[j])
         }
-        cos_r = found > 0 && expected > 0 ? dot / sqrt(found) / sqrt(expected) : off == 0
+        cos_r = found > 0 && expected > 0 ? dot / root(found) / root(expected) : off == 0
         if (cos_r < lowest) { lowest = cos_r; lowest_at = r }
         if (off / spread > farthest) { farthest = off / spread; farthest_at = r }
         if (off > max_abs) max_abs = off
@@ -86,7 +91,7 @@ END {
     }
     if (wanted_max <= 2 * noise * widest) follows = 1
     else if (got_max <= 0.01 * wanted_max) follows = 0
-    else follows = together / sqrt(got) / sqrt(wanted)
+    else follows = together / root(got) / root(wanted)
 
     match1 = classes ? number(hits / n) : "null"
     said = "{\"max_abs\": " number(max_abs) ", \"cosine\": " number(lowest) ", \"top1_match\": " match1

@@ -108,16 +108,16 @@ measure() { # in the network's folder; $1: where its files go
     mkdir -p "$out" || return 1
     choose_cores "$cores"
     echo "$threads $kept" >"$out/where"
-    state >"$out/before"
+    state >"$out/before" 2>/dev/null
     status="" correctness=null times=""
     (. ./answers.sh) </dev/null >"$out/answers" 2>&1
     judge_run "$out/answers"
     [ -n "$status" ] || compare
     if [ -z "$status" ] || [ "$status" = unchecked ]; then
         sleep "$rest_s"
-        state >"$out/before"
+        state >"$out/before" 2>/dev/null
         (. ./timed.sh) </dev/null >"$out/timed" 2>&1
-        state >"$out/after"
+        state >"$out/after" 2>/dev/null
         [ -n "$status" ] || judge_run "$out/timed"
         [ -n "$status" ] || compare last
         [ -n "$status" ] || judge_times
@@ -128,7 +128,11 @@ measure() { # in the network's folder; $1: where its files go
 
 judge_run() { # of what benchmark_model printed into the file $1
     code=$(sed -n 's/^@@ code //p' "$1" | tail -n 1)
-    if [ "$delegate" != - ] && # as tools/benchmark_model.py reads it: nothing else says that it runs there
+    if [ "${code:-0}" -gt 128 ]; then
+        status=failed
+        reason="benchmark_model was ended on the phone by signal $((code - 128))"
+        hint="9: Android's memory was short; another: it crashed on this network. See $out/${1##*/}."
+    elif [ "$delegate" != - ] && # as tools/benchmark_model.py reads it: nothing else says that it runs there
         ! grep -qE "pplied $delegate delegate, and the model graph will be (completely|partially) executed" "$1"; then
         status=unsupported
         reason="the $device delegate runs nothing of the network on this phone"
@@ -187,25 +191,23 @@ judge_times() {
 }
 
 text() { # $1 as JSON has it
-    printf '"%s"' "$(printf '%s' "$1" | tr '\n\t\r' '   ' | sed 's/[\\"]/\\&/g')"
+    printf '"%s"' "$(printf '%s' "$1" | sed 's/[[:cntrl:]]/ /g; s/[\\"]/\\&/g')"
 }
 
 record() { # as host/results.schema.json has it; record.part is what the PC knew of it
-    said=$threads
-    if [ "$delegate" != - ]; then
-        name=$device
-    else
-        [ "$said" = 1 ] && name="CPU 1 thread" || name="CPU $said threads"
-        [ "$cores" = fast ] || name="$name, $cores cores"
+    unit=$device # in the words of tools/android/record.py
+    if [ "$delegate" = - ]; then
+        [ "$threads" = 1 ] && unit="CPU 1 thread" || unit="CPU $threads threads"
+        [ "$cores" = fast ] || [ -z "$kept" ] || unit="$unit, $cores cores"
     fi
     if [ "$status" = unchecked ]; then
         status=failed
-        reason="its outputs are not compared with the reference yet: this phone has no awk and od, or there are too many"
+        reason="its outputs are not compared with the reference yet: they are too many, or this phone has no awk and od that can"
         hint="python runner.py phone import FOLDER compares them, on a PC."
     fi
     echo "{"
     cat record.part
-    echo "\"device\": $(text "$name"), \"engine\": \"phone bundle\", \"simulated\": $simulated,"
+    echo "\"device\": $(text "$unit"), \"engine\": \"phone bundle\", \"simulated\": $simulated,"
     if [ -z "$status" ]; then
         echo "\"status\": \"ok\", \"reason\": null, \"hint\": null,"
         echo "$times,"
@@ -225,7 +227,7 @@ write_results() { # results.json of what is done, again after each measurement
     {
         echo "{\"schema\": 1, \"run\": {\"id\": $(text "$started"), \"started\": $(text "$started"),"
         cat run.part
-        echo "\"host\": {\"os\": $(text "Android $(getprop ro.build.version.release 2>/dev/null)"), \"kernel\": $(text "$(uname -r)"),"
+        echo "\"host\": {\"os\": $(text "Android $(getprop ro.build.version.release 2>/dev/null || echo not told)"), \"kernel\": $(text "$(uname -r)"),"
         echo "\"cpu\": $(text "$phone"), \"cores\": $n_cpus}}, \"records\": ["
         comma=""
         for done in results/*/sums; do
@@ -247,7 +249,7 @@ check_alone
 . ./state.sh
 look_at_cores
 started=$(date +%Y-%m-%dT%H:%M:%S%z | sed 's/\(..\)$/:\1/')
-phone="$(getprop ro.product.manufacturer 2>/dev/null) $(getprop ro.product.model 2>/dev/null)"
+phone=$(echo $(getprop ro.product.manufacturer 2>/dev/null) $(getprop ro.product.model 2>/dev/null))
 [ -n "$(getprop ro.mobile_accelerator.simulated 2>/dev/null)" ] && simulated=true || simulated=false
 command -v termux-wake-lock >/dev/null && termux-wake-lock
 for plan in */plan.sh; do
