@@ -212,7 +212,9 @@ def preview(plan: Plan, running: Running) -> None:
     """Show what a plan would run and why, running nothing."""
     store = Store(running.work.resolve(), writes=False)
     stages = plan(store, False)
-    engine = choose(running.engine, store.work, [], pull=False, note=note, builds=running.builds)
+    sdks.give(running.sdks, store.work)
+    builds = {**running.builds, **sdks.builds()}
+    engine = choose(running.engine, store.work, [], pull=False, note=note, builds=builds)
     known = Forecast(engine, store).preview(stages)
     show.plan(stages, known, engine, as_json=running.as_json)
 
@@ -233,11 +235,12 @@ def report_again(name: str, running: Running) -> Path:
 
 
 def _engine(stages: Iterable[Stage], store: Store, running: Running, *, report: bool) -> Engine:
-    sdks.give(running.sdk or (), store.work)
-    wanted = dict.fromkeys(stage.command.tool for stage in stages)
+    sdks.give(running.sdks, store.work)
+    builds = {**running.builds, **sdks.builds()}
+    wanted = dict.fromkeys(stage.command.runs_as for stage in stages)
     if report:
         wanted["report"] = None
-    engine = choose(running.engine, store.work, wanted, pull=running.pull, note=note, builds=running.builds)
+    engine = choose(running.engine, store.work, wanted, pull=running.pull, note=note, builds=builds)
     note(f"engine {engine.name}: {engine.why}")
     return engine
 

@@ -86,6 +86,9 @@ class Running:
         list[str] | None,
         typer.Option("--sdk", metavar="TOOL=PATH", help="A vendor's SDK that you have: folder or archive."),
     ] = None
+    snpe_sdk: Annotated[
+        Path | None, typer.Option("--snpe-sdk", help="The same as --sdk snpe=PATH: SNPE or QAIRT.")
+    ] = None
     phone: Phone = ""
     keep_going: Annotated[bool, typer.Option(help="After a failure go on with what does not need it.")] = True
     as_json: Json = False
@@ -94,6 +97,11 @@ class Running:
     def settings(self) -> dict[str, Any]:
         """The parameters that stages take by name."""
         return {"phone": self.phone}
+
+    @property
+    def sdks(self) -> list[str]:
+        """The SDKs that were given, each `tool=path`."""
+        return [*(self.sdk or ()), *([f"snpe={self.snpe_sdk}"] if self.snpe_sdk else ())]
 
     @property
     def builds(self) -> dict[str, str]:

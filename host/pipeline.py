@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from host import sdks
 from host.engines import Engine
 from host.plan import Stage
 from host.run import Run
@@ -107,7 +108,10 @@ class Forecast:
 
     def _key(self, stage: Stage) -> str:
         hashes = {artifact: entry.sha256[name] for artifact, name, entry in self._sources(stage)}
-        return stage_key(self._engine.toolchain(stage.command.tool), _request(stage), hashes)
+        toolchain = self._engine.toolchain(stage.command.runs_as)
+        if stage.command.sdk:
+            toolchain += f" sdk:{sdks.identity(stage.command.tool)}"
+        return stage_key(toolchain, _request(stage), hashes)
 
     def _sources(self, stage: Stage) -> Iterator[tuple[str, str, Entry]]:
         """Yield each input with the name that it has where it is made, and the entry that holds it."""
@@ -149,7 +153,7 @@ class Pipeline(Forecast):
             while pending := self._settle(pending):
                 ready = [stage for stage in pending if self._is_ready(stage)]
                 first = min(ready, key=_rank)
-                self._run_tool(first.command.tool, pending)
+                self._run_tool(first.command.runs_as, pending)
         except KeyboardInterrupt:
             interrupted = StageError("interrupted by the user", hint="Run it again; what is done is kept.")
             for stage in pending:
@@ -167,7 +171,7 @@ class Pipeline(Forecast):
 
     def _run_tool(self, tool: str, pending: list[Stage]) -> None:
         """Start the tool once and run all of its stages that are or become ready."""
-        mine = [stage for stage in pending if stage.command.tool == tool]
+        mine = [stage for stage in pending if stage.command.runs_as == tool]
         try:
             process = self._engine.start(tool, self._store.work, self._listener.note)
         except StageError as error:
@@ -235,7 +239,7 @@ class Pipeline(Forecast):
         inputs = {artifact: entry.path(name) for artifact, name, entry in self._sources(stage)}
         relative = {artifact: os.path.relpath(path, folder) for artifact, path in inputs.items()}
         dataclasses.replace(_request(stage), inputs=relative).write(folder)
-        if owner := self._engine.owner(stage.command.tool):
+        if owner := self._engine.owner(stage.command.runs_as):
             os.chown(folder, *owner)
 
     def _finish(self, stage: Stage, outcome: Outcome) -> None:

@@ -7,6 +7,8 @@ record but its version and checksums.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -32,6 +34,33 @@ def give(texts: Sequence[str], work: Path) -> None:
     paths |= dict(map(_parsed, texts))
     for variable, path in paths.items():
         os.environ[variable] = str(_folder(Path(path), work))
+
+
+def identity(tool: str) -> str:
+    """Return what identifies the content of a tool's SDK, for the keys of what it makes; "" for none."""
+    folder = os.environ.get(variables()[tool])
+    return _content(Path(folder)) if folder else ""
+
+
+@functools.cache
+def _content(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder)}\0{sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def builds() -> dict[str, str]:
+    """Return the services for the commands that drive an SDK, where it needs another build of its tool.
+
+    By `Command.runs_as`: `{"snpe:sdk": "snpe-sdk310"}`.
+    """
+    found = {}
+    for name, tool in tools().items():
+        folder = os.environ.get(tool.sdk_variable) if tool.sdk_build else None
+        if tool.sdk_build and folder and (build := tool.sdk_build(Path(folder))):
+            found[f"{name}:sdk"] = f"{name}-{build}"
+    return found
 
 
 def variables() -> dict[str, str]:
@@ -70,4 +99,4 @@ def _folder(path: Path, work: Path) -> Path:
         return folder
     except OSError as error:
         message = f"the SDK {path} cannot be read or unpacked: {error.strerror}"
-        raise InvalidRequest(message, hint="Give a folder, or an archive (.tar.gz, .tgz).") from None
+        raise InvalidRequest(message, hint="Give a folder, or an archive (.zip, .tar.gz).") from None

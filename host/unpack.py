@@ -39,7 +39,7 @@ class _Counted:
         data: bytes = self._stream.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise _refused(self._name, "is far larger unpacked than an archive of weights can be")
+            raise _refused(self._name, "is far larger unpacked than an archive can be")
         return data
 
 
@@ -76,13 +76,25 @@ def unpack(archive: Path, wanted: Collection[str], folder: Path) -> dict[str, Pa
 
 
 def unpack_all(archive: Path, folder: Path) -> None:
-    """Write all of a .tar archive, compressed or not, into `folder`, with links and modes: a vendor's SDK.
+    """Write all of a .tar archive, compressed or not, or a .zip into `folder`: a vendor's SDK.
+
+    Links and modes are kept. Programs get the right to be executed where a .zip was made without modes.
 
     Raises:
         StageError: it is no such archive, is damaged, or has a member that leads out of the folder, by its
             name or as a link, or that is a device.
         OSError: the files cannot be written.
     """
+    with archive.open("rb") as file:
+        unpack_to = _unzip if file.read(4) == ZIP else _untar
+    try:
+        unpack_to(archive, folder)
+    except (*BROKEN, gzip.BadGzipFile) as error:
+        message = f"{archive.name} is neither a .tar nor a .zip archive, or is damaged or truncated ({error})"
+        raise StageError(message, hint="Get it again from where it came from.") from None
+
+
+def _untar(archive: Path, folder: Path) -> None:
     if not hasattr(tarfile, "data_filter"):  # Python 3.11.4 brought it
         message = f"this Python cannot unpack {archive.name} safely"
         raise StageError(
@@ -95,9 +107,52 @@ def unpack_all(archive: Path, folder: Path) -> None:
             tar.extractall(folder, filter="data")
     except tarfile.FilterError as error:
         raise _refused(archive.name, f"has a member that leads out of its folder ({error})") from None
-    except (*BROKEN, gzip.BadGzipFile) as error:
-        message = f"{archive.name} is not a .tar archive, or is damaged or truncated ({error})"
-        raise StageError(message, hint="Get it again from where it came from.") from None
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    """Write the files first and the links last, so that no file is written through a link."""
+    links: dict[PurePosixPath, str] = {}
+    left = LIMIT_BYTES
+    with zipfile.ZipFile(archive) as packed:
+        for member in packed.infolist():
+            path = PurePosixPath(member.filename)
+            if _leads_out(member.filename):
+                raise _refused(
+                    archive.name, f"has a member {member.filename!r}, which leads out of its folder"
+                )
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK) or member.flag_bits & 1:
+                raise _refused(archive.name, f"has a member {member.filename!r} that is no plain file")
+            target = folder / path
+            if member.is_dir():
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with packed.open(member) as stream:
+                counted = _Counted(stream, left, archive.name)
+                if kind == stat.S_IFLNK:
+                    links[path] = counted.read(4096).decode(errors="replace")
+                    continue
+                _write(counted, target)
+            left -= target.stat().st_size
+            target.chmod(_mode(target, member.external_attr >> 16))
+    for path, leads_to in links.items():
+        if _leads_out(os.path.normpath(path.parent / leads_to)):
+            raise _refused(archive.name, f"has a link {str(path)!r}, which leads out of its folder")
+        (folder / path).symlink_to(leads_to)
+
+
+def _leads_out(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.parts
+
+
+def _mode(path: Path, said: int) -> int:
+    """Return the mode of a file from a .zip: for everyone to read, and to execute where it is a program."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    runs = said & 0o111 or head.startswith(b"#!") or head == b"\x7fELF"
+    return 0o755 if runs else 0o644
 
 
 def _collect(
@@ -108,7 +163,7 @@ def _collect(
         if number > MEMBERS:
             raise _refused(archive.name, f"has more than {MEMBERS} members")
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.parts:
+        if _leads_out(name):
             raise _refused(archive.name, f"has a member {name!r}, which leads out of its folder")
         if stream is None or str(path) not in wanted:
             continue

@@ -201,7 +201,7 @@ def test_compose_reads_the_same(environment: Mapping[str, str]) -> None:
 def _compose_config(environment: Mapping[str, str]) -> dict[str, Any]:
     """The services as Compose reads them, with each build's secrets as {name: file}."""
     needed = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_CONFIG") if key in os.environ}
-    argv = ["docker", "compose", "--file", str(COMPOSE_FILE), "--profile", "legacy"]
+    argv = ["docker", "compose", "--file", str(COMPOSE_FILE), "--profile", "*"]
     argv += ["config", "--format", "json"]
     try:
         subprocess.run([*argv[:2], "version"], check=True, capture_output=True)

@@ -169,7 +169,7 @@ def test_what_went_wrong_has_no_time_here_or_there(project: Project, bundle: Pat
 def test_a_phone_without_awk_leaves_the_comparison_and_so_the_time_to_import(
     project: Project, bundle: Path
 ) -> None:
-    argv = tools_of("busybox", bundle.parent / "programs")
+    argv = tools_of("mksh", bundle.parent / "programs")
     (bundle.parent / "programs" / "awk").unlink()
     subprocess.run([*argv, str(bundle / "run.sh")], check=True, capture_output=True)
     for record in on_the_phone(bundle).values():

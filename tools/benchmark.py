@@ -271,7 +271,7 @@ def feed(session: Session, inputs: Inputs, index: int, source: str = "reference"
 
 
 def check_last(last: np.ndarray, answers: np.ndarray, expected: np.ndarray, precision: str) -> None:
-    """Check the output of the timed runs, which was that of input 0.
+    """Check `last`, the output of the timed runs, which was that of input 0.
 
     A runtime that stopped computing would still hold the output of the last input it was given before, so the
     output must also be nearer to its own answer to input 0 than to any other.

@@ -221,6 +221,7 @@ class Command:
             zoo's row or `--set` has to supply it.
         measures: it takes a measurement, so it runs alone, in a process of its own, and is never cached.
         cached: its result may be taken from the store (never true of a command that measures).
+        sdk: it drives the user's SDK, whose content is then a part of its result's key.
         variants: parameter sets that the main job runs this command with, one stage each.
     """
 
@@ -233,12 +234,18 @@ class Command:
     params: Mapping[str, Any]
     measures: bool
     cached: bool
+    sdk: bool
     variants: tuple[Mapping[str, Any], ...]
 
     @property
     def full_name(self) -> str:
         """`tool.command`, as a person names the stage."""
         return f"{self.tool}.{self.name}"
+
+    @property
+    def runs_as(self) -> str:
+        """What an engine is asked to start: the tool, or `tool:sdk`, which may be another build of it."""
+        return f"{self.tool}:sdk" if self.sdk else self.tool
 
 
 class Tool:
@@ -252,6 +259,8 @@ class Tool:
         restriction: the licence of a package that forbids passing its images on, if one does; they are then
             built where they are needed, and never pushed or pulled.
         sdk: it drives an SDK that the user supplies; its folder is in the variable `sdk_variable`.
+        sdk_build: from an SDK's folder to the build that its programs need for commands with `sdk=True`, ""
+            for the usual one.
     """
 
     def __init__(
@@ -263,6 +272,7 @@ class Tool:
         builds: Optional[Mapping[str, str]] = None,
         restriction: str = "",
         sdk: bool = False,
+        sdk_build: Optional[Callable[[Path], str]] = None,
     ) -> None:
         self.name = name
         self.packages = tuple(packages)
@@ -270,6 +280,7 @@ class Tool:
         self.builds = dict(builds or {})
         self.restriction = restriction
         self.sdk_variable = f"MOBILE_ACCELERATOR_{name.upper()}_SDK" if sdk else ""
+        self.sdk_build = sdk_build
         self.commands: dict[str, Command] = {}
         self.parsers: dict[str, Parser] = {}
 
@@ -278,6 +289,7 @@ class Tool:
         *,
         measures: bool = False,
         cached: bool = True,
+        sdk: bool = False,
         variants: Iterable[Mapping[str, Any]] = ({},),
     ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
         """Register a function as a command; its name, with dashes, is the command's name."""
@@ -298,6 +310,7 @@ class Tool:
                 params={key: fields[key].default for key in fields if marks[key] is None},
                 measures=measures,
                 cached=cached and not measures,
+                sdk=sdk,
                 variants=tuple(variants),
             )
             return function

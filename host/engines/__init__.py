@@ -31,10 +31,21 @@ class Process(Protocol):
         """End it and all that it started, at once."""
 
 
+def name_of(tool: str) -> str:
+    """Return the tool's name of what `Command.runs_as` says."""
+    return tool.partition(":")[0]
+
+
+def service_of(tool: str, builds: Mapping[str, str]) -> str:
+    """Return the service that runs it."""
+    return builds.get(tool) or builds.get(name_of(tool)) or name_of(tool)
+
+
 class Engine(Protocol):
     """Where tools run. `name` and `why` go into every record.
 
     `builds` names the service that runs a tool, for tools that another build than their usual one is to run.
+    `tool` below is what `Command.runs_as` says: a tool's name, or with `:sdk` for what drives an SDK.
     """
 
     name: str

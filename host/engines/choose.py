@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from host import ROOT
-from host.engines import Engine, Note
+from host.engines import Engine, Note, service_of
 from host.engines.venv import VenvEngine
 from tools.stage import InvalidRequest, Unavailable
 
@@ -77,7 +77,7 @@ def _docker(
 
     known = services(work)
     engine = DockerEngine(known, why, builds)
-    names = {tool: builds.get(tool, tool) for tool in wanted}
+    names = {tool: service_of(tool, builds) for tool in wanted}
     missing = [known[name] for tool, name in names.items() if name in known and not engine.has(tool)]
     if missing:
         _get_images(missing, pull=pull, note=note)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from host import docker_cli
 from host.compose import Service
-from host.engines import Note, Process
+from host.engines import Note, Process, service_of
 from tools.stage import DeviceNotFound, Unavailable
 
 
@@ -38,7 +38,8 @@ class DockerEngine:
         image = self._service(tool).image
         if not self.has(tool):
             message = f"the image {image} is not here"
-            named = f" {self.builds[tool]}" if tool in self.builds else ""
+            name = service_of(tool, self.builds)
+            named = "" if name == tool else f" {name}"
             hint = f"python runner.py images pull{named}, or python runner.py images build{named}"
             raise Unavailable(message, hint=hint)
         return f"docker:{self._ids[image]}"
@@ -64,7 +65,7 @@ class DockerEngine:
         return create(service, work)
 
     def _service(self, tool: str) -> Service:
-        name = self.builds.get(tool, tool)
+        name = service_of(tool, self.builds)
         if name not in self._services:
             message = f"compose.yaml has no service {name}"
             raise Unavailable(message, hint="Every tool needs one; see docs/adding-a-backend.md")

@@ -25,7 +25,7 @@ import platformdirs
 import uv
 
 from host import ROOT, adb
-from host.engines import Note
+from host.engines import Note, name_of, service_of
 from host.toolbox import Build, builds, tools
 from tools.stage import Unavailable
 
@@ -48,7 +48,7 @@ class VenvEngine:
     def toolchain(self, tool: str) -> str:
         """Hash of the lock file and of the code that an image of the tool would hold."""
         digest = hashlib.sha256(self._build(tool).lock.read_bytes())
-        for path in sources(tool):
+        for path in sources(name_of(tool)):
             digest.update(path.name.encode() + path.read_bytes())
         return f"venv:{digest.hexdigest()}"
 
@@ -59,10 +59,10 @@ class VenvEngine:
         """Start the tool; make its environment first if it is not there."""
         python = environment(self._build(tool).service, note)
         variables = tool_environment() | {adb.ADDRESS: f"localfilesystem:{work / adb.SOCKET}"}
-        return ToolProcess([str(python), "-m", f"tools.{tool}", "serve"], work, variables)
+        return ToolProcess([str(python), "-m", f"tools.{name_of(tool)}", "serve"], work, variables)
 
     def _build(self, tool: str) -> Build:
-        return builds()[self.builds.get(tool, tool)]
+        return builds()[service_of(tool, self.builds)]
 
 
 class ToolProcess:

@@ -72,7 +72,7 @@ def benchmark(
     return Result(metrics={**correctness, **metrics}, metadata=metadata, versions=opened.versions)
 
 
-@tool.command(cached=False, variants=VARIANTS)
+@tool.command(variants=VARIANTS)
 def infer(
     tflite: Input,
     images: Input,

@@ -44,7 +44,9 @@ def of_timed(
 def where(unit: Unit, threads: int, cores: str, kept: tuple[int, ...]) -> dict[str, Any]:
     """What a record says of the unit; threads and cores are the CPU's, which has what a delegate leaves."""
     name = f"CPU {threads} threads" if threads > 1 else "CPU 1 thread"
-    device = unit.name if unit.delegate else name + ("" if cores == "fast" or not kept else f", {cores} cores")
+    device = (
+        unit.name if unit.delegate else name + ("" if cores == "fast" or not kept else f", {cores} cores")
+    )
     return {"device": device, "threads": threads, "cores": list(kept) or "all"}
 
 
@@ -71,11 +73,10 @@ def _metrics(timed: Timed) -> dict[str, Any]:
 
 
 def _layers(said: Mapping[str, Any]) -> list[layer_times.Layer]:
-    """The operators of an inference; those of a Hexagon, counted in cycles, have no time."""
+    """The operators of an inference; a Hexagon's have cycles, and no time."""
     return [
-        layer_times.Layer(row["name"], row["type"], row["executed_by"], row["time_ms"])
+        layer_times.Layer(row["name"], row["type"], row["executed_by"], row["time_ms"], cycles=row["cycles"])
         for row in said["operators"]
-        if row["time_ms"] is not None
     ]
 
 

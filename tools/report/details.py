@@ -25,20 +25,26 @@ class Found(Generic[Value]):
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """Time per layer (tools/profile.py), the most expensive first."""
+    """Time, or cycles, per layer (tools/profile.py), the most expensive first."""
 
     counters: str
-    total_ms: float
     layers: Sequence[Layer]
 
     def share(self, layer: Layer) -> float:
-        """Return the layer's part of the total."""
-        return layer.time_ms / self.total_ms if self.total_ms else 0.0
+        """Return the layer's part of all that is counted in its unit."""
+        time_ms, cycles = self.sums(self.layers)
+        total = cycles if layer.time_ms is None else time_ms
+        return (layer.time_ms if layer.time_ms is not None else layer.cycles or 0.0) / total if total else 0.0
 
     def bar_percent(self, layer: Layer) -> float:
         """Return how long the layer's bar is, in percent of its cell: the first one's takes two thirds."""
-        first = self.layers[0].time_ms
-        return 66 * layer.time_ms / first if first else 0.0
+        first = self.share(self.layers[0])
+        return 66 * self.share(layer) / first if first else 0.0
+
+    @staticmethod
+    def sums(layers: Sequence[Layer]) -> tuple[float, float]:
+        """Return the layers' time in ms and their cycles; a layer has one of them."""
+        return sum(layer.time_ms or 0.0 for layer in layers), sum(layer.cycles or 0.0 for layer in layers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,16 +119,21 @@ def _profile(data: Any) -> Profile:
     if data["schema"] != SCHEMA:
         message = f"schema {data['schema']}"
         raise ValueError(message)
+    _number(data["total_ms"])
     layers = [
         Layer(
             *(str(row[key]) for key in ("name", "type", "executed_as")),
-            _number(row["time_ms"]),
+            None if row.get("time_ms") is None else _number(row["time_ms"]),
             str(row.get("source", "")),
+            None if row.get("cycles") is None else _number(row["cycles"]),
         )
         for row in data["layers"]
     ]
-    layers.sort(key=lambda layer: -layer.time_ms)
-    return Profile(str(data["counters"]), _number(data["total_ms"]), layers)
+    if any((layer.time_ms is None) == (layer.cycles is None) for layer in layers):
+        message = "a layer has either time or cycles"
+        raise ValueError(message)
+    found = Profile(str(data["counters"]), layers)
+    return dataclasses.replace(found, layers=sorted(layers, key=found.share, reverse=True))
 
 
 def _sweep(data: Any) -> Sweep:

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from tools import socs
-from tools.benchmark import Target, check
-from tools.snpe import bench, comparing, diagview, qnn, quantizing
+from tools.benchmark import Target, check, said_of
+from tools.snpe import bench, comparing, converting, diagview, net_run, phone_run, qnn, quantizing, sdk
 from tools.snpe import dlc as containers
 from tools.stage import Input, InvalidRequest, Output, Result, Tool, Unsupported, write_json
 
 tool = Tool(
     "snpe",
     packages=("onnxruntime-qnn", "onnxruntime", "onnx", "numpy"),
+    builds={"sdk310": "3.10", "sdk38": "3.8"},
+    sdk=True,
+    sdk_build=sdk.build_for,
     restriction="Qualcomm's AI Stack License lets nobody pass its libraries on by themselves (section 1 of "
     "Qualcomm_LICENSE.pdf in the package onnxruntime-qnn)",
 )
@@ -123,6 +126,74 @@ def compare_int16(
     return _compare(onnx, qnn_int16, reference, noise_int16, n_inputs)
 
 
+@tool.command(sdk=True)
+def convert_sdk(onnx: Input, frozen: Input, signature: Input, dlc_sdk: Output = "{model}.sdk.dlc") -> Result:
+    """Write the network as a DLC by the converter of Qualcomm's SDK; 1.x reads `frozen`, 2.x `onnx`."""
+    said = converting.convert(sdk.find(tool.sdk_folder()), onnx, frozen, signature, dlc_sdk)
+    return Result(metrics={"size_bytes": dlc_sdk.stat().st_size}, metadata=said)
+
+
+@tool.command(sdk=True)
+def quantize_sdk(
+    dlc_sdk: Input,
+    calibration: Input,
+    dlc_sdk_int8: Output = "{model}.sdk.int8.dlc",
+    soc: str = socs.DEFAULT,
+) -> Result:
+    """Quantise the SDK's DLC to 8 bits by the SDK's quantiser; 2.x also prepares it for a chip's HTP."""
+    return _quantize_sdk(dlc_sdk, calibration, dlc_sdk_int8, soc, 8)
+
+
+@tool.command(sdk=True)
+def quantize_sdk_int16(
+    dlc_sdk: Input,
+    calibration: Input,
+    dlc_sdk_int16: Output = "{model}.sdk.int16.dlc",
+    soc: str = socs.DEFAULT,
+) -> Result:
+    """Quantise the SDK's DLC to activations of 16 bits and weights of 8; an SDK 1.x cannot."""
+    return _quantize_sdk(dlc_sdk, calibration, dlc_sdk_int16, soc, 16)
+
+
+@tool.command(
+    measures=True,
+    variants=(
+        {"device": "CPU", "precision": "fp32"},
+        {"device": "GPU", "precision": "fp16"},
+        {"device": "GPU_FP16", "precision": "fp16"},
+        {"device": "DSP", "precision": "int8"},
+    ),
+)
+def benchmark(
+    dlc_sdk: Input,
+    reference: Input,
+    samples: Output = "{model}.snpe-latency_ns.i64",
+    profile: Output = "{model}.snpe-profile.json",
+    device: str = "CPU",
+    precision: str = "fp32",
+    perf_profile: str = "high_performance",
+    phone: str = "",
+    budget_s: float = 10.0,
+) -> Result:
+    """Check the SDK's DLC on a phone against the reference, then measure its latency and its layers."""
+    if device not in net_run.DEVICES:
+        message = f"SNPE has no device {device!r}"
+        raise InvalidRequest(message, hint=f"Devices: {', '.join(net_run.DEVICES)}.")
+    precisions = net_run.DEVICES[device].precisions
+    target = Target("snpe", device, precision, 0, budget_s, precisions=precisions)
+    with said_of(target):
+        return phone_run.benchmark(
+            sdk.find(tool.sdk_folder()),
+            dlc_sdk,
+            reference,
+            target,
+            perf_profile=perf_profile,
+            serial=phone,
+            samples=samples,
+            profile=profile,
+        )
+
+
 @tool.command()
 def info(dlc: Input, table: Output = "{model}.dlc.json") -> Result:
     """List what a DLC holds: its parts, operations and tensors."""
@@ -224,6 +295,12 @@ def _context(network: Path, context: Path, context_bin: Path, soc: str) -> Resul
 def _quantize(onnx: Path, calibration: Path, made: Path, bits: int) -> Result:
     quantizing.quantize(onnx, calibration, made, bits)
     return Result(metrics={"size_bytes": made.stat().st_size}, metadata={"precision": f"int{bits}"})
+
+
+def _quantize_sdk(dlc: Path, calibration: Path, made: Path, soc: str, bits: int) -> Result:
+    found = sdk.find(tool.sdk_folder())
+    said = converting.quantize(found, dlc, calibration, made, bits=bits, socs=[socs.find(soc).name])
+    return Result(metrics={"size_bytes": made.stat().st_size}, metadata=said)
 
 
 def _compare(onnx: Path, quantised: Path, reference: Path, noise: Path, n_inputs: int) -> Result:

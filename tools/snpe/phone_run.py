@@ -1,0 +1,152 @@
+"""Correctness, latency and layers of a network on a phone, by the SDK's programs: what `benchmark` does.
+
+First all reference inputs through the gate, in one run with a detailed profile, which also says what ran each
+layer. Then runs with a basic one, until the time is up. A sample is the mean of a run's inferences by SNPE's
+own clock (`Total Inference Time`): its log has no single ones. So has Qualcomm's snpe_bench, whose means,
+minima and maxima are over runs too.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from tools import arrays, gate, measure
+from tools import profile as layer_times
+from tools.benchmark import Target, check_last
+from tools.phone import choose
+from tools.snpe import diagview, failures
+from tools.snpe.net_run import NetRun, Ran, fallback
+from tools.snpe.sdk import Sdk
+from tools.stage import Result, StageError, progress
+
+RUNS = 8  # wanted in the time that there is; from 6 on the median has an interval
+MIN_RUNS = 3
+MAX_INFERENCES = 500  # in a run: each leaves a file
+COUNTERS = "snpe-diagview's, of a run of its own; what a Hexagon counts in cycles has no time."
+
+
+def benchmark(
+    sdk: Sdk,
+    dlc: Path,
+    reference: Path,
+    target: Target,
+    *,
+    perf_profile: str,
+    serial: str,
+    samples: Path,
+    profile: Path,
+) -> Result:
+    """Check and measure the network on the phone `serial`; write `samples` and `profile`.
+
+    Raises:
+        DeviceNotFound: no phone, or it went away.
+        WrongOutput: the gate failed, before the timing or after it.
+        Unsupported, StageError: SNPE failed; then there is no time.
+    """
+    inputs, expected = arrays.read_reference(reference)
+    phone = choose(serial)
+    before = phone.state()
+    metadata: dict[str, Any] = {**sdk.describe(), **before.identity, "perf_profile": perf_profile}
+    try:
+        with phone.awake(timeout_s=600 + 2 * target.budget_s):
+            progress(0.05, "sending programs and network")
+            network = NetRun(sdk, phone, before, dlc, target.device, perf_profile)
+            progress(0.15, f"checking {len(expected)} outputs on the {target.device}")
+            checked = network.run(inputs, range(len(expected)), "detailed", outputs=True)
+            warnings = [*fallback(checked.found, target.device), *failures.warnings(checked.said)]
+            metadata.update(executed_on=checked.found["layers_on"], warnings=warnings)
+            correctness = _check(checked, expected, target.precision, metadata)
+            runs, per_run = _time(network, inputs, checked, expected, target)
+            throughput = network.throughput_per_s(inputs, max(int(target.budget_s / 5), 1))
+    except StageError as error:
+        error.metadata = {**metadata, **error.metadata}
+        raise
+    measured = _measurement([run.total_ms for run in runs], target.budget_s)
+    measure.write_samples(measured, samples)
+    layer_times.write(profile, _layers(checked.found), COUNTERS)
+    metrics = {**correctness, **measured.metrics(), **_split(runs), **_start(runs)}
+    if throughput:
+        metrics["throughput_per_s"] = throughput
+    said = (
+        f"Each of the {len(runs)} samples is the mean of {per_run} inferences: SNPE's log has no single ones."
+    )
+    conditions = {"conditions_before": before.conditions, "conditions_after": phone.state().conditions}
+    metadata.update(measured.metadata(), **conditions, inferences_per_sample=per_run)
+    return Result(metrics=metrics, metadata={**metadata, "warnings": [*warnings, said]})
+
+
+def _check(checked: Ran, expected: Any, precision: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    metadata["tolerance"] = gate.limits(expected, precision)
+    return gate.check(checked.outputs, expected, precision)
+
+
+def _time(
+    network: NetRun, inputs: arrays.Inputs, checked: Ran, expected: Any, target: Target
+) -> tuple[list[Ran], int]:
+    """Run input 0 again and again until the time is up; return the runs, and how many inferences each has.
+
+    A last one, of the same settings, leaves its output for the check.
+    """
+    share_ms = 1e3 * target.budget_s / RUNS / 2  # the other half is for the program's start
+    per_run = min(max(int(share_ms / checked.total_ms), 1), MAX_INFERENCES)
+    runs: list[Ran] = []
+    start = time.monotonic()
+    while len(runs) < MIN_RUNS or time.monotonic() - start < target.budget_s:
+        progress(min(0.2 + 0.7 * (time.monotonic() - start) / target.budget_s, 0.9), f"run {len(runs) + 1}")
+        runs.append(network.run(inputs, [0] * per_run, "basic", outputs=False))
+    last = network.run(inputs, [0], "basic", outputs=True)
+    check_last(last.outputs, checked.outputs, expected, target.precision)
+    return runs, per_run
+
+
+def _measurement(totals_ms: list[float], budget_s: float) -> measure.Measurement:
+    samples = [max(round(total * 1e6), 1) for total in totals_ms]
+    return measure.Measurement(
+        rounds=[[sample] for sample in samples],
+        wall_ns=sum(samples),
+        loop_overhead_ns=0.0,
+        warmups=1,
+        stopped="budget",
+        budget_s=budget_s,
+    )
+
+
+def _split(runs: list[Ran]) -> dict[str, float]:
+    """Return where the time of an inference goes, the mean over the runs.
+
+    On the DSP: the Hexagon's own part, the call to it and back (RPC), and the host's; else what the network
+    took (Forward Propagate) and what came around it.
+    """
+    total, forward, rpc, accelerator = (
+        sum(_metric(run, name) for run in runs) / len(runs)
+        for name in (diagview.TOTAL, "Forward Propagate Time", "RPC Execute Time", "Accelerator Time")
+    )
+    if rpc and accelerator:
+        parts = {"device": accelerator, "transport": rpc - accelerator, "host": total - rpc}
+    elif forward:
+        parts = {"device": forward, "host": total - forward}
+    else:
+        parts = {}
+    return {f"breakdown_{name}_ms": max(value, 0.0) for name, value in parts.items()}
+
+
+def _start(runs: list[Ran]) -> dict[str, float]:
+    init_ms = sum(_metric(run, "Init") for run in runs) / len(runs)
+    return {"load_ms": init_ms} if init_ms else {}
+
+
+def _metric(run: Ran, name: str) -> float:
+    return run.found["metrics"].get(name, {}).get("time_ms") or 0.0
+
+
+def _layers(found: dict[str, Any]) -> list[layer_times.Layer]:
+    """Return the layers that have a time or cycles."""
+    return [
+        layer_times.Layer(
+            row["name"] or f"layer {row['index']}", "", row["ran_on"], row["time_ms"], row["cycles"]
+        )
+        for row in found["layers"]
+        if row["time_ms"] is not None or row["cycles"] is not None
+    ]
