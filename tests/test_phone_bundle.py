@@ -179,7 +179,7 @@ def test_a_phone_without_awk_leaves_the_comparison_and_so_the_time_to_import(
 
 
 @pytest.mark.tool
-def test_killed_in_the_middle_it_goes_on_where_it_was(bundle: Path) -> None:
+def test_killed_in_the_middle_it_goes_on_where_it_was(project: Project, bundle: Path) -> None:
     (bundle / "fault.GPU").write_text("slow")
     argv = [*tools_of("dash", bundle.parent / "programs-dash"), str(bundle / "run.sh")]
     process = subprocess.Popen(argv, start_new_session=True, stdout=subprocess.DEVNULL)
@@ -188,8 +188,11 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(bundle: Path) -> None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    part = take.read(bundle)
-    assert f"results/{NAMES[0]}/sums" in part.files
+    (done, *rest) = imported(project, bundle).values()
+    assert done["status"] == "ok"
+    for record in rest:
+        assert (record["status"], record["engine"]) == ("failed", "phone bundle")
+        assert "was not measured on the phone, or not to its end" in record["reason"]
     (bundle / "fault.GPU").unlink()
     again = run(bundle)
     assert f"{NAMES[0]}: done before" in again.stdout
@@ -207,10 +210,12 @@ def edit(bundle: Path, name: str, old: bytes = b"", new: bytes = b"") -> None:
     [
         (lambda b: edit(b, "lenet.fp32/network.tflite"), "network.tflite was changed since it was packed"),
         (lambda b: edit(b, "lenet.fp32/reference.f32"), "reference.f32 was changed"),
-        (lambda b: edit(b, "manifest.json", b"lenet.fp32/", b"lenet.fp33/"), "lenet.fp33/.* is missing"),
+        (lambda b: edit(b, "manifest.json", b"32/plan.sh", b"33/plan.sh"), "plan.sh is missing"),
         (lambda b: edit(b, "manifest.json", b'"seed 0"', b'"seed 1"'), "results of another bundle"),
         (lambda b: edit(b, "manifest.json", b'"phone_bundle": 1', b'"phone_bundle": 2'), "format 2"),
         (lambda b: edit(b, "manifest.json", b"{", b""), "is no phone bundle"),
+        (lambda b: edit(b, "manifest.json", b'"networks"', b'"nets"'), "is damaged"),
+        (lambda b: edit(b, "manifest.json", b'"lenet"', b'"../lenet"'), "not a name for a network"),
         (
             lambda b: edit(b, f"results/{NAMES[0]}/timed", b"avg=2050", b"avg=1050"),
             "timed was changed since it",

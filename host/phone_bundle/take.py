@@ -27,7 +27,7 @@ from host.phone_bundle import ENGINE, FORMAT, MANIFEST, RESULTS
 from host.plan import PRECISION, Stage
 from host.store import Store
 from host.weights import Weights
-from tools.stage import InvalidRequest
+from tools.stage import InvalidRequest, check_name
 
 LIMIT_BYTES = 8 << 30
 AGAIN = "Bring it from the phone again."
@@ -108,7 +108,7 @@ def read(path: Path) -> Bundle:
     """
     files = dict(_rooted(path, _folder(path) if path.is_dir() else _archive(path)))
     manifest = _manifest(path, files)
-    _check_sums("it was packed", {**manifest["files"]}, files, "")
+    _check_sums("it was packed", manifest["files"], files, "")
     bundle_id = hashlib.sha256(files[MANIFEST]).hexdigest()
     measured_by = files.get(f"{RESULTS}/bundle", b"").decode(errors="replace").strip()
     if not measured_by:
@@ -168,13 +168,16 @@ def _check_no_others(sums: Mapping[str, str], files: Mapping[str, bytes], place:
 def _manifest(path: Path, files: Mapping[str, bytes]) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(files[MANIFEST])
-        version = manifest["phone_bundle"]
-    except (ValueError, KeyError, TypeError):
+        if (version := manifest["phone_bundle"]) != FORMAT:
+            message = f"{path} is a phone bundle of format {version}, and this version reads {FORMAT}"
+            raise InvalidRequest(message, hint="Import it with the version that packed it.")
+        for network in manifest["networks"]:
+            check_name(network["model"], "network")  # files of the run get names of it
+            for name in ("network.tflite", "reference.f32"):
+                manifest["files"][f"{network['folder']}/{name}"]
+    except (ValueError, LookupError, TypeError):
         message = f"{path} is no phone bundle, or its {MANIFEST} is damaged"
         raise InvalidRequest(message, hint="python runner.py phone bundle makes one.") from None
-    if version != FORMAT:
-        message = f"{path} is a phone bundle of format {version}, and this version reads {FORMAT}"
-        raise InvalidRequest(message, hint="Import it with the version that packed it.")
     return manifest
 
 
