@@ -14,20 +14,16 @@ import socket
 import socketserver
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tools.phone.adb import Server, hint_for
-from tools.stage import DeviceNotFound
-
-if TYPE_CHECKING:
-    from host.plan import Stage
+from tools.stage import DeviceNotFound, StageError, Unavailable
 
 SOCKET = "adb.socket"  # in the work folder; compose.yaml names it as a container sees it
 ADDRESS = "ADB_SERVER_SOCKET"  # adb's own variable
 START_LIMIT_S = 30
-PIECE = 1 << 18
+PIECE = 1 << 20
 
 
 @contextlib.contextmanager
@@ -63,29 +59,31 @@ def _adb(error: DeviceNotFound) -> str:
 
 
 def _run(adb: str, command: str) -> None:
-    done = subprocess.run([adb, command], capture_output=True, text=True, check=False, timeout=START_LIMIT_S)
-    if done.returncode:
-        message = f"adb {command} failed: {' '.join(done.stderr.split())[:300]}"
-        raise DeviceNotFound(message, hint="Try it by hand; is another program on its port?")
+    argv = [adb, command]
+    try:
+        subprocess.run(argv, capture_output=True, text=True, check=True, timeout=START_LIMIT_S)
+    except (subprocess.SubprocessError, OSError) as error:
+        said = str(getattr(error, "stderr", None) or error)
+        message = f"adb {command} failed: {' '.join(said.split())[:300]}"
+        raise DeviceNotFound(message, hint="Try it by hand; is another program on its port?") from None
 
 
 @contextlib.contextmanager
-def bridge(work: Path, phone: str, stages: Iterable[Stage]) -> Iterator[None]:
-    """Let tools reach the adb server for the block, if one of the stages takes a phone.
+def bridge(work: Path, phone: str) -> Iterator[None]:
+    """Let tools reach the adb server for the block.
 
     `phone` is the one that was asked for; if it is on the network, HOST:PORT, the server is told to connect.
     """
-    if not any("phone" in stage.command.params for stage in stages):
-        yield
-        return
     path = work / SOCKET
     path.unlink(missing_ok=True)  # a killed runner's; the work folder is locked, so no other one is alive
     with contextlib.ExitStack() as stack:
         stack.callback(path.unlink, missing_ok=True)
-        listener = stack.enter_context(_Bridge(path, phone))
-        path.chmod(
-            0o666
-        )  # a container's user is another; the server itself asks nobody of this host who he is
+        try:
+            listener = stack.enter_context(_Bridge(path, phone))
+        except OSError as error:
+            message = f"{path} cannot be made, by which tools reach phones: {error}"
+            raise Unavailable(message, hint="Choose another --work; its path may be too long") from None
+        path.chmod(0o666)  # a container's user is another one; adb's server too lets in all of this host
         thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True)
         thread.start()
         stack.callback(listener.shutdown)
@@ -96,11 +94,11 @@ class _Bridge(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
 
     def __init__(self, path: Path, phone: str) -> None:
-        super().__init__(min(str(path), os.path.relpath(path), key=len), _Handler)
         self._phone = phone
         self._guard = threading.Lock()
         self._server: Server | None = None
         self._ending = contextlib.ExitStack()
+        super().__init__(min(str(path), os.path.relpath(path), key=len), _Handler)
 
     def dial(self) -> socket.socket:
         """Return a socket to the adb server, which is started the first time, if it has to be."""
@@ -141,7 +139,7 @@ class _Handler(socketserver.BaseRequestHandler):
         """Pass on what both sides say until one ends."""
         try:
             upstream = self.server.dial()
-        except DeviceNotFound as error:
+        except StageError as error:
             self._refuse(str(error))
             return
         with upstream:

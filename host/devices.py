@@ -58,25 +58,35 @@ def phones() -> Iterable[Device]:
     try:
         with adb.serving() as server:
             found = phone.phones(server)
-            states = {each.serial: phone.choose(each.serial, server).state() for each in found if each.ready}
+            states = {each.serial: _state(each, server) for each in found}
     except StageError as error:
         yield Device(kind="phone", name="", state="unseen", usable=None, found=str(error), mend=error.hint)
         return
     for each in found:
-        state = states.get(each.serial)
+        state, problem = states[each.serial]
         yield Device(
             kind="phone",
             name=state.model if state else each.model,
             state="ready" if each.ready else each.state,
             usable=each.ready,
-            found=f"{state.chip}, Android {state.android}, {', '.join(state.abis)}" if state else "",
+            found=f"{state.chip}, Android {state.android}, {', '.join(state.abis)}" if state else problem,
             mend=each.hint,
             where=f"{'USB' if each.usb else 'network'} {each.serial}",
-            details={"serial": each.serial, "battery_percent": state.battery_percent or 0} if state else {},
+            details={"serial": each.serial},
             simulated=bool(state and state.simulated),
         )
     if not found:
         yield Device(kind="phone", name="", state="none", usable=None, found="adb sees none", mend=phone.HINT)
+
+
+def _state(found: phone.Found, server: phone.Server) -> tuple[phone.State | None, str]:
+    """Return the state of a phone, or what kept it from telling."""
+    if not found.ready:
+        return None, ""
+    try:
+        return phone.Phone(found.serial, server).state(), ""
+    except StageError as error:
+        return None, str(error)
 
 
 KINDS: Sequence[Callable[[], Iterable[Device]]] = (sticks, phones)

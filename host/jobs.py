@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import tempfile
@@ -193,7 +194,7 @@ def execute(plan: Plan, running: Running, *, report: bool = False) -> Ran:
         stages = plan(store, True)
         engine = _engine(stages, store, running, report=report)
         run = Run(store.work)
-        with show_progress(stages) as listener, bridge(store.work, running.phone, stages):
+        with show_progress(stages) as listener, _way_to_phones(stages, store, running):
             pipeline = Pipeline(engine, store, run, listener, running.limit_s, running.keep_going)
             try:
                 try:
@@ -243,6 +244,14 @@ def _engine(stages: Iterable[Stage], store: Store, running: Running, *, report: 
     engine = choose(running.engine, store.work, wanted, pull=running.pull, note=note, builds=builds)
     note(f"engine {engine.name}: {engine.why}")
     return engine
+
+
+def _way_to_phones(
+    stages: Iterable[Stage], store: Store, running: Running
+) -> contextlib.AbstractContextManager[None]:
+    if any("phone" in stage.command.params for stage in stages):
+        return bridge(store.work, running.phone)
+    return contextlib.nullcontext()
 
 
 def make_report(pipeline: Pipeline, folder: Path) -> Outcome:

@@ -137,9 +137,10 @@ def _unzip(archive: Path, folder: Path) -> None:
             left -= target.stat().st_size
             target.chmod(_mode(target, member.external_attr >> 16))
     for path, leads_to in links.items():
-        if _leads_out(os.path.normpath(path.parent / leads_to)):
-            raise _refused(archive.name, f"has a link {str(path)!r}, which leads out of its folder")
         (folder / path).symlink_to(leads_to)
+    for path in links:
+        if not (folder / path).resolve().is_relative_to(folder.resolve()):
+            raise _refused(archive.name, f"has a link {str(path)!r}, which leads out of its folder")
 
 
 def _leads_out(name: str) -> bool:

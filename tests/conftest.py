@@ -1,4 +1,4 @@
-"""Fixtures that all tests share; tests that need a Docker engine run with --run-docker only."""
+"""Fixtures that all tests share; tests that need more than Python run with their option only."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from tools.stage import Request, Result
 
 os.environ["MOBILE_ACCELERATOR_MIRROR"] = NOWHERE
 
+NEEDS = {"docker": "a Docker engine", "usb": "QEMU, for a USB bus with simulated devices (docs/usb-lab.md)"}
+
 RunStage = Callable[..., tuple[Path, Result]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--run-docker", action="store_true", help="also run the tests that need a Docker engine")
+    for marker, needs in NEEDS.items():
+        parser.addoption(f"--run-{marker}", action="store_true", help=f"also run the tests that need {needs}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--run-docker"):
-        for item in items:
-            if "docker" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="needs a Docker engine: --run-docker"))
+    for item in items:
+        for marker, needs in NEEDS.items():
+            if marker in item.keywords and not config.getoption(f"--run-{marker}"):
+                item.add_marker(pytest.mark.skip(reason=f"needs {needs}: --run-{marker}"))
 
 
 def note(text: str) -> None:

@@ -113,6 +113,7 @@ def test_devices_shows_a_phone_in_a_second(lab: VirtualPhone) -> None:
 
 
 @needs_adbd
+@pytest.mark.tool
 def test_a_tool_reaches_the_phone_through_the_runner(
     lab: VirtualPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

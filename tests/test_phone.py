@@ -154,6 +154,19 @@ def test_a_phone_says_what_it_is(lab: VirtualPhone, phone: Phone) -> None:
     assert "pm8150_tz" not in state.temperatures_degc
 
 
+def test_temperatures_of_vendors_and_of_phones_that_close_the_kernels(
+    lab: VirtualPhone, phone: Phone
+) -> None:
+    zone = "/sys/class/thermal/thermal_zone0/temp"
+    for value, degc in (("31500", 31.5), ("315", 31.5), ("31", 31.0)):
+        lab.write(zone, value)
+        assert phone.state().temperatures_degc["cpu-0-0-usr"] == degc
+    zones = lab.folder / "sys" / "class" / "thermal"
+    hidden = zones.rename(zones.with_name("closed"))
+    assert phone.state().temperatures_degc == {"CPU0": 36.5, "skin": 29.1}
+    hidden.rename(zones)
+
+
 def test_it_stays_awake_and_gets_its_settings_back(lab: VirtualPhone, phone: Phone) -> None:
     with phone.awake(timeout_s=60):
         assert phone.state().awake

@@ -110,6 +110,7 @@ def test_the_chip_reaches_all_stages_that_compile_for_it() -> None:
         "snpe.context-int8",
         "snpe.emulate[fp16]",
         "snpe.emulate[int8]",
+        "snpe.quantize-sdk",
     }
     assert set(chips.values()) == {"sm8650"}
 

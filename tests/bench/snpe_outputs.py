@@ -34,6 +34,9 @@ def measure(model: str, precision: str, options: argparse.Namespace) -> Record:
         given = ("--set", f"precision={precision}", "--input", f"reference={reference}")
         run(options, "snpe.emulate", model, *given)
         document = json.loads((options.work / "runs" / "latest" / "results.json").read_text())
+        made = [(record["model"], record["precision"]) for record in document["records"]]
+        if made != [(model, precision)]:
+            sys.exit(f"the run of {model} in {precision} did not begin; see above")
         done.parent.mkdir(exist_ok=True)
         done.write_text(json.dumps(document["records"][0], indent=2))
     return dict(json.loads(done.read_text()))

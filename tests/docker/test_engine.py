@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from host import ROOT
+from tests.lab import virtual_phone
 from tests.project import LAB, Project
 from tests.test_tool_failures import wait_until
 
@@ -48,16 +49,20 @@ def test_the_main_job_in_containers(tmp_path_factory: pytest.TempPathFactory) ->
     assert done.returncode == 0, done.stderr + done.stdout
     data = project.results()
     assert data["run"]["engine"] == "docker"
-    measured = {record["runtime"]: record for record in data["records"] if record["device"] == "CPU"}
+    emulated = [record for record in data["records"] if record["status"] == "emulated"]
+    assert "HTP v73 (sm8550)" in {record["device"] for record in emulated}
+    measured = {
+        record["runtime"]: record
+        for record in data["records"]
+        if record["device"] == "CPU" and record not in emulated
+    }
     assert set(measured) == RUNTIMES
     assert {record["status"] for record in measured.values()} == {"ok"}
-    emulated = [record for record in data["records"] if record["backend"] == "snpe"]
-    assert {record["status"] for record in emulated} == {"emulated"}
     assert (project.work / "runs" / "latest" / "report.html").stat().st_size > 10_000
     again = project.run("all", "--model", "squeezenet", "--budget-s", "1", engine="docker")
     assert again.returncode == 0, again.stderr
     ran = {stage["stage"] for stage in project.results()["run"]["stages"] if not stage["cached"]}
-    assert all(".benchmark" in name or name.startswith("snpe.emulate") for name in ran)
+    assert all(".benchmark" in name or ".emulate" in name for name in ran)
 
 
 def test_a_host_without_usb_is_said_and_stays_as_it_is(
@@ -71,6 +76,20 @@ def test_a_host_without_usb_is_said_and_stays_as_it_is(
     (process,) = project.results()["run"]["processes"]
     assert process["command"].endswith(", without /dev/bus/usb")
     assert Path("/dev/bus/usb").is_dir() == had
+
+
+@pytest.mark.skipif(bool(virtual_phone.missing()), reason=virtual_phone.missing())
+def test_a_tool_without_a_network_reaches_a_phone(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "phone").mkdir()
+    with virtual_phone.VirtualPhone(tmp_path / "phone") as lab:
+        monkeypatch.setenv("ADB_SERVER_SOCKET", lab.server.address)
+        done = run(project, "on-phone", "--phone", virtual_phone.SERIAL)
+    assert done.returncode == 0, done.stderr
+    said = (project.work / "models" / "squeezenet" / "squeezenet.said.txt").read_text()
+    assert said.split()[1] == "SM8150"
+    assert not (project.work / "adb.socket").exists()
 
 
 def test_engines_do_not_share_results(project: Project) -> None:

@@ -28,16 +28,12 @@ done >"$folder/sources.list"
 apt() {
     apt-get --quiet=2 -o APT::Sandbox::User="$(id -un)" -o Dir::Etc::SourceList="$folder/sources.list" \
         -o Dir::Etc::SourceParts=- -o Dir::State::Lists="$folder/lists" -o Dir::Cache="$folder/cache" \
-        -o Acquire::Languages=none -t "${suites##* }" "$@"
+        -o Acquire::Languages=none -o Debug::NoLocking=1 -t "${suites##* }" "$@"
 }
 apt update
-cd "$folder"
-# what adb and adbd are linked to, less what every Debian has
-apt download adb adbd android-liblog android-libbase android-libboringssl android-libcutils android-libziparchive \
-    "$(apt-cache depends --important adbd -o Dir::State::Lists="$folder/lists" \
-        -o Dir::Etc::SourceList="$folder/sources.list" -o Dir::Etc::SourceParts=- -t "${suites##* }" |
-        sed -n 's/.*Depends: \(libprotobuf[0-9t]*\)$/\1/p')" mksh toybox original-awk
-for package in ./*.deb; do
+# with what they are linked to and this machine lacks
+apt install --yes --download-only --reinstall --no-install-recommends adb adbd mksh toybox original-awk
+for package in "$folder"/cache/archives/*.deb; do
     dpkg-deb --extract "$package" "$target"
 done
 touch "$target/complete.2"

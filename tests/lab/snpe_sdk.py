@@ -5,6 +5,7 @@ Nothing of the real ones is in it, and everything is SIMULATED.
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -65,6 +66,14 @@ def make(folder: Path, version: str, *, phone: Path, python: Path | None = None,
         for name, text in files.items():
             archive.writestr(zipfile.ZipInfo(f"{top}/{name}"), text)  # made without modes
     return path
+
+
+def of_generation_1(dlc: Path, made: Path) -> None:
+    """Write a stand-in's DLC as one of SNPE 1."""
+    with zipfile.ZipFile(dlc) as archive, zipfile.ZipFile(made, "w") as changed:
+        about = json.loads(archive.read("about.json"))
+        changed.writestr("about.json", json.dumps({**about, "generation": 1}))
+        changed.writestr("network.onnx", archive.read("network.onnx"))
 
 
 def _script(part: str, interpreter: str, values: dict[str, str]) -> str:

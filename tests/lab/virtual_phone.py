@@ -132,12 +132,6 @@ class VirtualPhone:
         """Read a file of its /sys, /system or /vendor."""
         return (self.folder / path.lstrip("/")).read_text()
 
-    def properties(self, **changed: str) -> None:
-        """Write its properties; a name's dots are underscores here."""
-        names = {name.replace(".", "_"): name for name in PROPERTIES}
-        values = {**PROPERTIES, **{names[key]: value for key, value in changed.items()}}
-        self.write("/vendor/etc/properties", "".join(f"[{k}]: [{v}]\n" for k, v in values.items()))
-
     def heat(self, degc: float) -> None:
         """Set the temperature of its CPU."""
         for number, zone in enumerate(ZONES):
@@ -185,7 +179,7 @@ class VirtualPhone:
         for stub in (HERE / "bin").iterdir():
             (system / stub.name).unlink(missing_ok=True)
             shutil.copy(stub, system / stub.name)
-        self.properties()
+        self.write("/vendor/etc/properties", "".join(f"[{k}]: [{v}]\n" for k, v in PROPERTIES.items()))
         for name, text in DUMPS.items():
             self.write(f"/vendor/etc/dumpsys/{name}", text)
         for name in ("global", "system"):

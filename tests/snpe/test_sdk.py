@@ -72,6 +72,7 @@ def test_each_layout_is_found_in_a_zip_of_another_name(given: Callable[..., Path
 def test_the_version_says_what_the_converters_need(version: str, python: str, build: str) -> None:
     needs = sdk.Sdk(Path(version), version).needs
     assert (needs.python, needs.build) == (python, build)
+    assert f"| {needs.system} | {needs.python} |" in (ROOT / "docs" / "snapdragon.md").read_text()
 
 
 def test_an_sdk_takes_the_build_that_it_needs_and_is_part_of_what_it_makes(
@@ -88,8 +89,9 @@ def test_an_sdk_takes_the_build_that_it_needs_and_is_part_of_what_it_makes(
 
 def test_without_one_it_says_where_to_get_it(call: Call, networks: Path, tmp_path: Path) -> None:
     onnx = networks / "small.onnx"
-    made = tmp_path / "made.dlc"
-    done = call("snpe", "convert_sdk", onnx=onnx, frozen=onnx, signature=onnx, dlc_sdk=made)
+    made, inputs = tmp_path / "made.dlc", tmp_path / "inputs.json"
+    files = {"dlc_sdk": made, "dlc_sdk_inputs": inputs}
+    done = call("snpe", "convert_sdk", onnx=onnx, frozen=onnx, signature=onnx, **files)
     assert (done.returncode, done.stderr.count("\n")) == (5, 1)
     assert "--sdk snpe=PATH (or --snpe-sdk PATH)" in done.stderr
     assert not made.exists()
@@ -130,6 +132,7 @@ def test_each_generation_converts_and_quantises(
         frozen=onnx if version < "2" else missing,
         signature=signature,
         dlc_sdk=dlc,
+        dlc_sdk_inputs=tmp_path / "inputs.json",
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout[done.stdout.index("\n{\n") :])["metadata"]
@@ -159,7 +162,8 @@ def test_an_exit_code_of_0_is_not_believed(
 ) -> None:
     given("2.41.0.251128", fault=fault)
     onnx, made = networks / "small.onnx", tmp_path / "made.dlc"
-    done = call("snpe-sdk310", "convert_sdk", onnx=onnx, frozen=onnx, signature=onnx, dlc_sdk=made)
+    files = {"dlc_sdk": made, "dlc_sdk_inputs": tmp_path / "inputs.json"}
+    done = call("snpe-sdk310", "convert_sdk", onnx=onnx, frozen=onnx, signature=onnx, **files)
     assert done.returncode == code
     assert text in done.stderr.splitlines()[-1]
     assert not made.exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,6 +18,7 @@ from tools.stage import Result, StageError, Unsupported, progress, write_json
 
 # Operators that multiply matrices. A plan with fewer layers of that kind would be one of another network.
 MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Convolution", "GroupConvolution")
+MOST_NAMES = 5  # in a message; the error's metadata has all
 MULTIPLYING_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "GEMM", "Gemm")
 
 
@@ -75,7 +76,8 @@ def _compile(core: Any, network: Any, source: list[Node], options: Options, blob
     """Compile; on failure name the nodes of the network that the chip has no layer for.
 
     The compiler names one layer. The plug-in has a list of what it takes, which leaves out nodes that the
-    compiler rewrites and then takes (a subtraction in a BERT), so it only adds to what the compiler says.
+    compiler rewrites and then takes (a subtraction in a BERT). So it only adds to what the compiler says, and
+    only operators that it takes nowhere.
     """
     compiler.prepare(network, options)
     progress(0.2, f"compiling for {CHIPS[options.chip]}")
@@ -86,7 +88,8 @@ def _compile(core: Any, network: Any, source: list[Node], options: Options, blob
             taken = core.query_network(network, inference_engine.PLUGIN)
         layer = error.metadata.get("layer")
         first = [node for node in source if layer in node.layers]
-        others = [node for node in source if node not in first and not taken.keys() >= set(node.layers)]
+        known = {node.operator for node in source if taken.keys() >= set(node.layers)}
+        others = [node for node in source if node not in first and node.operator not in known]
         message = f"{error}, for {_list(first) or layer}" if layer else str(error)
         if others:
             message += f"; by the plug-in's own list it also has none for {_list(others)}"
@@ -96,8 +99,9 @@ def _compile(core: Any, network: Any, source: list[Node], options: Options, blob
         raise Unsupported(message, hint=hint, metadata=about) from error
 
 
-def _list(found: Iterable[Node]) -> str:
-    return ", ".join(f"{node.name} ({node.operator})" for node in found)
+def _list(found: Sequence[Node]) -> str:
+    names = [f"{node.name} ({node.operator})" for node in found[:MOST_NAMES]]
+    return ", ".join(names) + (f" and {len(found) - MOST_NAMES} more" if found[MOST_NAMES:] else "")
 
 
 def _describe(made: dict[str, Any], about: Blob, source: list[Node], options: Options) -> dict[str, Any]:

@@ -8,19 +8,24 @@ which keeps exit code, output and errors apart, is Android 7's.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import os
 import select
 import socket
 import struct
 import time
 from collections.abc import Iterator
-from typing import BinaryIO, Optional
+from typing import Callable, Optional, Union
 
 from tools.stage import DeviceNotFound, StageError
 
+Source = Union[io.FileIO, io.BytesIO]
+
 ANSWER_LIMIT_S = 15.0  # a server itself waits 10 s for a phone on the network
 STALL_LIMIT_S = 60.0  # for a transfer in which not a byte moves
-CHUNK = 64 * 1024  # SYNC_DATA_MAX of file_sync_protocol.h
+HEADER, CHUNK = 8, 64 * 1024  # SYNC_DATA_MAX of file_sync_protocol.h
+PIECE = 16 * (HEADER + CHUNK)  # at once: after each that a server gets it waits for the phone
 EXECUTABLE = 0o100755  # a phone's files arrive with the mode that is asked for, and a program needs its x
 ENDED = "it ended"
 STDOUT, STDERR, EXIT = 1, 2, 3  # shell_protocol.h
@@ -132,6 +137,7 @@ class Stream:
     """One connection to the server, and through it to a phone (`serial`) if a transport was asked for."""
 
     def __init__(self, channel: socket.socket, serial: str = "") -> None:
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
         self._channel = channel
         self._name = f"the phone {serial}" if serial else "the adb server"
         self._serial = serial
@@ -163,7 +169,7 @@ class Stream:
         deadline = time.monotonic() + ANSWER_LIMIT_S
         return self.read(int(self.read(4, deadline), 16), deadline).decode(errors="replace")
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: Union[bytes, memoryview]) -> None:
         """Send all of it, unless nothing moves for STALL_LIMIT_S."""
         self._channel.settimeout(STALL_LIMIT_S)
         try:
@@ -210,20 +216,24 @@ class Sync:
     def __exit__(self, *_: object) -> None:
         self._stream.close()
 
-    def send(self, source: BinaryIO, target: str) -> None:
-        """Write `source` to the path `target` on the phone, which is made or replaced.
+    def send(self, source: Source, target: str) -> str:
+        """Write `source` to the path `target` on the phone; return the sha256 of what was sent.
 
         Raises:
             StageError: the phone could not write it (no space, no such folder, not allowed).
         """
-        self._request(b"SEND", f"{target},{EXECUTABLE}".encode())
-        for chunk in iter(lambda: source.read(CHUNK), b""):
-            self._request(b"DATA", chunk)
+        digest = hashlib.sha256()
+        self._stream.send(_message(b"SEND", f"{target},{EXECUTABLE}".encode()))
+        for piece in _pieces(source, digest.update):
+            self._stream.send(piece)
             if self._stream.said_something():  # only a refusal comes this early
                 break
         else:
             self._stream.send(struct.pack("<4sI", b"DONE", int(time.time())))
-        self._answer(target)
+        kind, size = self._header()
+        if kind != b"OKAY":
+            raise _transfer_failed(target, self._stream.read(size))
+        return digest.hexdigest()
 
     def receive(self, source: str) -> Iterator[bytes]:
         """Yield what is in the file `source` on the phone.
@@ -231,7 +241,7 @@ class Sync:
         Raises:
             StageError: it is not there, or not readable.
         """
-        self._request(b"RECV", source.encode())
+        self._stream.send(_message(b"RECV", source.encode()))
         while True:
             kind, size = self._header()
             if kind == b"DONE":
@@ -241,17 +251,35 @@ class Sync:
                 raise _transfer_failed(source, data)
             yield data
 
-    def _request(self, kind: bytes, data: bytes) -> None:
-        self._stream.send(struct.pack("<4sI", kind, len(data)) + data)
-
-    def _answer(self, target: str) -> None:
-        kind, size = self._header()
-        if kind != b"OKAY":
-            raise _transfer_failed(target, self._stream.read(size))
-
     def _header(self) -> tuple[bytes, int]:
         kind, size = struct.unpack("<4sI", self._stream.read(8))
         return kind, size
+
+
+def _pieces(source: Source, seen: Callable[[memoryview], None]) -> Iterator[memoryview]:
+    """Yield the content as DATA messages, some at once, in the same memory; `seen` gets the content.
+
+    Nothing is copied in between: that took as long as the rest of a transfer.
+    """
+    piece = memoryview(bytearray(PIECE))
+    while True:
+        end = 0
+        for start in range(0, PIECE, HEADER + CHUNK):
+            size = source.readinto(piece[start + HEADER : start + HEADER + CHUNK])
+            if not size:
+                break
+            end = start + HEADER + size
+            piece[start : start + HEADER] = struct.pack("<4sI", b"DATA", size)
+            seen(piece[start + HEADER : end])
+            if size < CHUNK:
+                break
+        if not end:
+            return
+        yield piece[:end]
+
+
+def _message(kind: bytes, data: bytes) -> bytes:
+    return struct.pack("<4sI", kind, len(data)) + data
 
 
 def _transfer_failed(path: str, reason: bytes) -> StageError:

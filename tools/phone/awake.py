@@ -32,9 +32,9 @@ put() {{ # how to set a setting to what it is now
     dumpsys power | grep -q mWakefulness=Awake || echo 'input keyevent 223'
     echo 'rm -f {restore}'
 }} >{restore}.part && mv {restore}.part {restore} || exit 1
-settings put global stay_on_while_plugged_in 7
-settings put system screen_off_timeout {timeout_ms}
-input keyevent 224
+settings put global stay_on_while_plugged_in 7 &&
+    settings put system screen_off_timeout {timeout_ms} &&
+    input keyevent 224 || {{ sh ./{restore}; exit 3; }}
 setsid sh -c 'sleep {timeout_s}; sh {root}/{restore}' </dev/null >/dev/null 2>&1 &
 echo $!
 """
@@ -42,10 +42,10 @@ echo $!
 
 @contextlib.contextmanager
 def awake(phone: Phone, timeout_s: float) -> Iterator[bool]:
-    """Keep the screen on for the block, `timeout_s` at most; yield False where there is no Android to ask.
+    """Keep the screen on for the block, `timeout_s` at most; yield False where that cannot be had.
 
-    Raises:
-        StageError: Android refused.
+    Some makers let adb change settings only with 'USB debugging (Security settings)' on; a system other than
+    Android has none.
     """
     phone.shell(f"mkdir -p {phone.root}", timeout_s=30).check("making a folder")
     limit_s = round(timeout_s)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-import shlex
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tools.stage import InvalidRequest, StageError, Unsupported, check_name
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
     from tools.phone.device import Phone
 
 LIST = ".pushed"
-STAT = "stat -c '%s %i %z'"  # the same in Android's toybox and in coreutils
+PART = ".part"
+STAT = "TZ=UTC stat -c 'is %n %s %i %z'"  # the same in Android's toybox and in coreutils
 SPARE_BYTES = 64 * 2**20  # Android misbehaves on a full disk
 MACHINES = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86"}  # e_machine of the ELF header -> ABI
 
@@ -39,7 +39,6 @@ class Pushed:
 class _File:
     name: str
     source: Path
-    sha256: str
     size: int
 
 
@@ -54,14 +53,14 @@ def push(phone: Phone, files: Mapping[str, Path], folder: str) -> Pushed:
         ConnectionLost: the phone went away; what was half sent is not believed later.
     """
     place = f"{phone.root}/{_checked(folder)}"
-    wanted = [_read(_checked(name), source) for name, source in files.items()]
+    wanted = [_file(_checked(name), source) for name, source in files.items()]
     listed, free_bytes = _look(phone, place)
-    missing = [file for file in wanted if listed.get(file.name) != file.sha256]
+    missing = [
+        file for file in wanted if file.name not in listed or listed[file.name] != _sha256(file.source)
+    ]
     if missing:
         _check_space(phone, missing, free_bytes)
-        _send(phone, place, missing)
-        kept = {name: sha256 for name, sha256 in listed.items() if name not in files}
-        _keep(phone, place, missing, {**kept, **{file.name: file.sha256 for file in wanted}})
+        _keep(phone, place, missing, {**listed, **_send(phone, place, missing)})
     return Pushed(
         paths={file.name: f"{place}/{file.name}" for file in wanted},
         sent=tuple(file.name for file in missing),
@@ -72,8 +71,10 @@ def push(phone: Phone, files: Mapping[str, Path], folder: str) -> Pushed:
 def check_program(path: Path, abis: tuple[str, ...] = tuple(MACHINES.values())) -> None:
     """See to it that a program or library can run on a phone with these ABIs, by its ELF header.
 
+    A script runs on any.
+
     Raises:
-        InvalidRequest: it is no ELF file.
+        InvalidRequest: it is neither.
         Unsupported: it is for another ABI.
     """
     abi = program_abi(path)
@@ -90,8 +91,10 @@ def program_abi(path: Path) -> str:
     """
     with path.open("rb") as file:
         header = file.read(20)
+    if header[:2] == b"#!":
+        return
     if header[:4] != b"\x7fELF":
-        message = f"{path.name} is no program for Android (not an ELF file)"
+        message = f"{path.name} is no program for Android (neither ELF nor a script)"
         raise InvalidRequest(message, hint="Is it an archive, or a page that a download gave instead?")
     machine = int.from_bytes(header[18:20], "little")
     return MACHINES.get(machine, f"ELF machine {machine}")
@@ -114,39 +117,49 @@ def _checked(name: str) -> str:
     return "/".join(check_name(part, "file on the phone") for part in name.split("/"))
 
 
-def _read(name: str, source: Path) -> _File:
-    digest, size = hashlib.sha256(), 0
-    try:
-        with source.open("rb") as file:
-            for chunk in iter(lambda: file.read(1 << 20), b""):
-                digest.update(chunk)
-                size += len(chunk)
-    except OSError as error:
-        message = f"{source}: {error.strerror}"
-        raise InvalidRequest(message, hint="It was to be sent to the phone.") from None
-    return _File(name, source, digest.hexdigest(), size)
+def _file(name: str, source: Path) -> _File:
+    if not source.is_file():
+        message = f"{source} was to be sent to the phone, and is no file"
+        raise InvalidRequest(message, hint="Is the path right?")
+    return _File(name, source, source.stat().st_size)
+
+
+def _sha256(path: Path) -> str:
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(1 << 18))
+    with path.open("rb", buffering=0) as file:
+        for size in iter(lambda: file.readinto(buffer), 0):
+            digest.update(buffer[:size])
+    return digest.hexdigest()
 
 
 def _look(phone: Phone, place: str) -> tuple[Mapping[str, str], int]:
-    """Return what of the folder is whole and unchanged (name -> sha256), and the free space in bytes."""
+    """Return what of the folder is whole and unchanged (name -> sha256), and the free space in bytes.
+
+    What was half sent before goes: it would take space, and nobody may want the same file again.
+    """
     lines = f"""
-        mkdir -p {place} && cd {place} || exit 1
-        df -k . | tail -n 1
+        cd {PurePosixPath(phone.root).parent} || exit 1
+        df -k .
+        cd {place} 2>/dev/null || exit 0
+        for part in *{PART} */*{PART}; do [ -e "$part" ] && rm -f "$part"; done
         [ -e {LIST} ] || exit 0
-        export TZ=UTC
-        while read -r sha256 name was; do
-            [ "$({STAT} "$name" 2>/dev/null)" = "$was" ] && echo "$sha256 $name"
+        while read -r kind name rest; do
+            echo "was $kind $name $rest"
+            [ $kind = is ] && set -- "$@" "$name"
         done <{LIST}
+        {STAT} "$@" 2>/dev/null
         exit 0"""
     hint = "A stock phone lets adb write below /data/local/tmp; is its storage encrypted and still locked?"
-    said = phone.shell(lines, timeout_s=30).check(f"looking into {place}", hint).splitlines()
-    # Filesystem 1K-blocks Used Available Use% Mounted; a long name of the first has a line of its own
-    sizes = re.search(r"(\d+)\s+(\d+)\s+(\d+)\s+\d+%", said[0])
+    text = phone.shell(lines, timeout_s=30).check(f"looking into {place}", hint)
+    # Filesystem 1K-blocks Used Available Use% Mounted
+    sizes = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%", text)
     if sizes is None:
-        message = f"the phone's df cannot be read: {said[0]!r}"
+        message = f"the phone's df cannot be read: {text[:200]!r}"
         raise StageError(message, hint="Please report this line.")
-    entries = (line.split(" ", 1) for line in said[1:])
-    return {name: sha256 for sha256, name in entries}, int(sizes[3]) * 1024
+    said = text.splitlines()
+    whole = {line.split(" ")[1] for line in said if line.startswith("is ") and f"was {line}" in said}
+    hashes = (line.split(" ")[2:] for line in said if line.startswith("was sha256 "))
+    return {name: sha256 for name, sha256 in hashes if name in whole}, int(sizes[1]) * 1024
 
 
 def _check_space(phone: Phone, missing: list[_File], free_bytes: int) -> None:
@@ -160,28 +173,30 @@ def _check_space(phone: Phone, missing: list[_File], free_bytes: int) -> None:
         raise StageError(message, hint=hint)
 
 
-def _send(phone: Phone, place: str, missing: list[_File]) -> None:
-    """Send to temporary names."""
-    folders = sorted({shlex.quote(str(Path(file.name).parent)) for file in missing})
-    # what was half sent before goes: it would take space, and another run may not want the same file
-    prepare = f"cd {place} && find . -name '*.part' -exec rm -f {{}} + ; mkdir -p {' '.join(folders)}"
-    phone.shell(prepare, timeout_s=30).check(f"making folders in {place}")
+def _send(phone: Phone, place: str, missing: list[_File]) -> Mapping[str, str]:
+    """Send files to temporary names; return name -> sha256 of what was sent."""
+    sent = {}
     with phone.sync() as sync:
         for file in missing:
-            with file.source.open("rb") as source:
-                sync.send(source, f"{place}/{file.name}.part")
+            with file.source.open("rb", buffering=0) as source:
+                sent[file.name] = sync.send(source, f"{place}/{file.name}{PART}")
+    return sent
 
 
 def _keep(phone: Phone, place: str, missing: list[_File], listed: Mapping[str, str]) -> None:
     """Give what was sent its names, then list it; a cut in between leaves files that are not listed."""
-    lines = [f"cd {place} && export TZ=UTC || exit 1"]
-    for file in missing:
-        said = f"{file.name} has another size there than here"
-        lines.append(
-            f'[ "$(stat -c %s {file.name}.part)" = {file.size} ] && mv -f {file.name}.part {file.name}'
-            f" || {{ echo {shlex.quote(said)} >&2; exit 1; }}"
-        )
-    lines += ["{"]
-    lines += [f'echo "{sha256} {name} $({STAT} {name})"' for name, sha256 in listed.items()]
-    lines += [f"}} >{LIST}.part && mv -f {LIST}.part {LIST}"]
-    phone.shell("\n".join(lines), timeout_s=60).check("keeping the files")
+    moves = "\n".join(f"mv -f {file.name}{PART} {file.name} || exit 1" for file in missing)
+    hashes = "\n".join(f"sha256 {name} {sha256}" for name, sha256 in listed.items())
+    command = f"""
+cd {place} || exit 1
+{moves}
+is=$({STAT} {" ".join(listed)})
+echo "$is"
+echo "{hashes}
+$is" >{LIST} # half of it believes nothing that is not so"""
+    arrived = phone.shell(command, timeout_s=60).check("keeping the files")
+    wrong = [file.name for file in missing if f"is {file.name} {file.size} " not in arrived]
+    if wrong:
+        phone.shell(f"rm -f {place}/{LIST}")
+        message = f"{', '.join(wrong)} did not arrive whole on the phone"
+        raise StageError(message, hint="Try again; is its storage full, or failing?")

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tools.phone.adb import Completed
+from tools.phone.adb import Completed, ConnectionLost
 from tools.stage import DeviceNotFound, StageError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _wait(phone: Phone, folder: str, timeout_s: float) -> int:
     try:
         phone.shell(start, timeout_s=timeout_s + AWAY_LIMIT_S)
         return 0
-    except DeviceNotFound:
+    except ConnectionLost:
         return 1 + _wait_again(phone, folder, end)
 
 

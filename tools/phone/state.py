@@ -10,24 +10,21 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from tools.phone.device import Phone
 
-SIMULATED = (
-    "ro.mobile_accelerator.simulated"  # a stand-in for a phone has it, and says what it stands in with
-)
+SIMULATED = "ro.mobile_accelerator.simulated"  # a property that only a stand-in has: what it is
 READ = r"""
 section() { echo "@@ $1"; }
-each() { for path in $1; do [ -r "$path" ] && echo "$path $(cat "$path" 2>/dev/null)"; done; }
 section properties; getprop
 section uid; id -u
 section su; command -v su
 section cpus; cat /sys/devices/system/cpu/possible
-section frequencies; each "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/*[_a-z]"
-section capacities; each "/sys/devices/system/cpu/cpu[0-9]*/cpu_capacity"
-section zones; each "/sys/class/thermal/thermal_zone*/type"; each "/sys/class/thermal/thermal_zone*/temp"
+section frequencies; grep -sH . {frequencies}
+section zones; grep -sH . /sys/class/thermal/thermal_zone*/type /sys/class/thermal/thermal_zone*/temp
 section thermalservice; dumpsys thermalservice
 section battery; dumpsys battery
 section power; dumpsys power | grep -E 'mWakefulness=|mStayOn='
@@ -35,29 +32,30 @@ section window; dumpsys window | grep -m 1 -oE '(mDreamingLockscreen|isKeyguardS
 section airplane; settings get global airplane_mode_on
 section memory; grep -E 'MemTotal|MemAvailable' /proc/meminfo
 section load; cat /proc/loadavg
-section disk; df -k {root} 2>/dev/null || df -k /data/local/tmp
+section disk; df -k {parent}
 exit 0
 """
-FREQUENCY_FILES = (
+FREQUENCY_FILES = [
     "scaling_governor",
     "scaling_min_freq",
     "scaling_max_freq",
     "cpuinfo_max_freq",
     "related_cpus",
-)
-TEMPERATURE_TYPES = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    9,
-)  # android.os.Temperature: CPU, GPU, battery, skin, USB port, NPU; no voltages
+]
+# of android.os.Temperature: CPU, GPU, battery, skin, USB port, NPU; the others are no temperatures
+TEMPERATURE_TYPES = (0, 1, 2, 3, 4, 9)
 PLAUSIBLE_DEGC = (-30.0, 150.0)  # a zone that is switched off reads -40 or -274
-CONDITIONS = (
-    *("throttling", "battery_percent", "charging", "plugged", "root", "awake", "airplane_mode"),
-    *("memory_free_mb", "load_1m"),
-)
+CONDITIONS = [
+    "throttling",
+    "battery_percent",
+    "charging",
+    "plugged",
+    "root",
+    "awake",
+    "airplane_mode",
+    "memory_free_mb",
+    "load_1m",
+]
 CHARGING = {1: "unknown", 2: "charging", 3: "discharging", 4: "not charging", 5: "full"}  # BatteryManager
 
 
@@ -82,7 +80,8 @@ class State:
         clusters: the slowest first; empty where the phone does not tell.
         temperatures_degc: sensor -> degrees.
         throttling: Android's thermal status, 0 (none) to 6 (shut down).
-        battery, power: level in percent; what `dumpsys battery` says of charging.
+        charging, plugged: e.g. "discharging"; "AC", "USB", ..., or "no".
+        root, su: whether adb's user is root; whether there is a `su`, which is not tried.
         awake, locked, airplane_mode: screen on; lock screen shown; radios off.
         simulated: what stands in for a phone, "" for a real one.
     """
@@ -156,8 +155,9 @@ class State:
 
 def read(phone: Phone) -> State:
     """Ask the phone."""
-    said = phone.shell(READ.replace("{root}", phone.root), timeout_s=30).check("looking at its state")
-    return parse(said)
+    files = " ".join(f"/sys/devices/system/cpu/cpu[0-9]*/cpufreq/{name}" for name in FREQUENCY_FILES)
+    command = READ.replace("{frequencies}", files).replace("{parent}", str(PurePosixPath(phone.root).parent))
+    return parse(phone.shell(command, timeout_s=30).check("looking at its state"))
 
 
 def parse(text: str) -> State:
@@ -191,7 +191,7 @@ def parse(text: str) -> State:
         memory_mb=_kb_to_mb(_found(r"MemTotal:\s+(\d+)", sections["memory"])),
         memory_free_mb=_kb_to_mb(_found(r"MemAvailable:\s+(\d+)", sections["memory"])),
         disk_free_mb=_kb_to_mb(_found(r"\d+\s+\d+\s+(\d+)\s+\d+%", sections["disk"])),
-        load_1m=float(_found(r"^([\d.]+)", sections["load"]) or "nan") if sections["load"] else None,
+        load_1m=_float(_found(r"^([\d.]+)", sections["load"])),
         simulated=properties.get(SIMULATED, ""),
     )
 
@@ -204,9 +204,8 @@ def _sections(text: str) -> Mapping[str, str]:
 def _clusters(text: str) -> tuple[Cluster, ...]:
     """Cores that share a clock, from /sys/devices/system/cpu/cpu*/cpufreq."""
     of_cpu: dict[int, dict[str, str]] = {}
-    for cpu, name, value in re.findall(r"/cpu(\d+)/cpufreq/(\w+) (.*)", text):
-        if name in FREQUENCY_FILES:
-            of_cpu.setdefault(int(cpu), {})[name] = value.strip()
+    for cpu, name, value in re.findall(r"/cpu(\d+)/cpufreq/(\w+):(.*)", text):
+        of_cpu.setdefault(int(cpu), {})[name] = value.strip()
     found: dict[tuple[int, ...], Cluster] = {}
     for cpu, said in of_cpu.items():
         if not said.get("cpuinfo_max_freq", "").isdigit():
@@ -224,9 +223,9 @@ def _clusters(text: str) -> tuple[Cluster, ...]:
 
 def _temperatures(zones: str, service: str) -> Mapping[str, float]:
     """Degrees Celsius of the kernel's zones, or of Android's service where those are closed to adb's user."""
-    types = dict(re.findall(r"/thermal_zone(\d+)/type (.+)", zones))
+    types = dict(re.findall(r"/thermal_zone(\d+)/type:(.+)", zones))
     found = {}
-    for number, value in re.findall(r"/thermal_zone(\d+)/temp (-?\d+)", zones):
+    for number, value in re.findall(r"/thermal_zone(\d+)/temp:(-?\d+)", zones):
         found[types.get(number, f"zone{number}")] = _degc(int(value))
     if not found:
         current = service.partition("Current temperatures from HAL")[2] or service
@@ -278,6 +277,10 @@ def _is(value: Optional[str], wanted: str) -> Optional[bool]:
 
 def _int(value: Optional[str]) -> Optional[int]:
     return int(value) if value is not None and value.strip().isdigit() else None
+
+
+def _float(value: Optional[str]) -> Optional[float]:
+    return None if value is None else float(value)
 
 
 def _kb_to_mb(value: Optional[str]) -> Optional[int]:

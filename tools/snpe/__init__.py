@@ -127,9 +127,15 @@ def compare_int16(
 
 
 @tool.command(sdk=True)
-def convert_sdk(onnx: Input, frozen: Input, signature: Input, dlc_sdk: Output = "{model}.sdk.dlc") -> Result:
+def convert_sdk(
+    onnx: Input,
+    frozen: Input,
+    signature: Input,
+    dlc_sdk: Output = "{model}.sdk.dlc",
+    dlc_sdk_inputs: Output = "{model}.sdk.inputs.json",
+) -> Result:
     """Write the network as a DLC by the converter of Qualcomm's SDK; 1.x reads `frozen`, 2.x `onnx`."""
-    said = converting.convert(sdk.find(tool.sdk_folder()), onnx, frozen, signature, dlc_sdk)
+    said = converting.convert(sdk.find(tool.sdk_folder()), onnx, frozen, signature, dlc_sdk, dlc_sdk_inputs)
     return Result(metrics={"size_bytes": dlc_sdk.stat().st_size}, metadata=said)
 
 
@@ -166,6 +172,7 @@ def quantize_sdk_int16(
 )
 def benchmark(
     dlc_sdk: Input,
+    dlc_sdk_inputs: Input,
     reference: Input,
     samples: Output = "{model}.snpe-latency_ns.i64",
     profile: Output = "{model}.snpe-profile.json",
@@ -176,22 +183,30 @@ def benchmark(
     budget_s: float = 10.0,
 ) -> Result:
     """Check the SDK's DLC on a phone against the reference, then measure its latency and its layers."""
-    if device not in net_run.DEVICES:
-        message = f"SNPE has no device {device!r}"
-        raise InvalidRequest(message, hint=f"Devices: {', '.join(net_run.DEVICES)}.")
-    precisions = net_run.DEVICES[device].precisions
-    target = Target("snpe", device, precision, 0, budget_s, precisions=precisions)
+    target = _target(device, precision, budget_s)
     with said_of(target):
         return phone_run.benchmark(
-            sdk.find(tool.sdk_folder()),
-            dlc_sdk,
-            reference,
-            target,
-            perf_profile=perf_profile,
-            serial=phone,
-            samples=samples,
-            profile=profile,
+            _subject(dlc_sdk, dlc_sdk_inputs, reference, target, perf_profile, phone), samples, profile
         )
+
+
+@tool.command(cached=False)
+def profile(
+    dlc_sdk: Input,
+    dlc_sdk_inputs: Input,
+    reference: Input,
+    diagview_text: Output = "{model}.diagview.txt",
+    layer_times: Output = "{model}.snpe-layers.json",
+    device: str = "CPU",
+    precision: str = "fp32",
+    perf_profile: str = "high_performance",
+    phone: str = "",
+) -> Result:
+    """Check the SDK's DLC on a phone, and leave each layer's unit and time as snpe-diagview prints them."""
+    target = _target(device, precision, 1.0)
+    with said_of(target):
+        subject = _subject(dlc_sdk, dlc_sdk_inputs, reference, target, perf_profile, phone)
+        return phone_run.profile(subject, diagview_text, layer_times)
 
 
 @tool.command()
@@ -295,6 +310,21 @@ def _context(network: Path, context: Path, context_bin: Path, soc: str) -> Resul
 def _quantize(onnx: Path, calibration: Path, made: Path, bits: int) -> Result:
     quantizing.quantize(onnx, calibration, made, bits)
     return Result(metrics={"size_bytes": made.stat().st_size}, metadata={"precision": f"int{bits}"})
+
+
+def _target(device: str, precision: str, budget_s: float) -> Target:
+    if device not in net_run.DEVICES:
+        message = f"SNPE has no device {device!r}"
+        raise InvalidRequest(message, hint=f"Devices: {', '.join(net_run.DEVICES)}.")
+    return Target("snpe", device, precision, 0, budget_s, precisions=net_run.DEVICES[device].precisions)
+
+
+def _subject(
+    dlc: Path, dlc_inputs: Path, reference: Path, target: Target, perf_profile: str, serial: str
+) -> phone_run.Subject:
+    return phone_run.Subject(
+        sdk.find(tool.sdk_folder()), dlc, dlc_inputs, reference, target, perf_profile, serial
+    )
 
 
 def _quantize_sdk(dlc: Path, calibration: Path, made: Path, soc: str, bits: int) -> Result:

@@ -29,7 +29,7 @@ STATISTICS = {"avg": "mean", "max": "max", "min": "min"}
 MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 TOTAL = "Total Inference Time"
 # Runtime of a run combination -> the unit that is to run the layers.
-UNITS = {"GPU_FP16": "GPU", "GPU_s": "GPU", "CPU_FXP8": "CPU", "AIP": "AIP"}
+UNITS = {"GPU_FP16": "GPU", "GPU_s": "GPU", "CPU_FXP8": "CPU"}
 
 
 def read(path: Path) -> dict[str, Any]:

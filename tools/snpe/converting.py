@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from tools import arrays
-from tools.snpe.sdk import CONVERTED, SAVED_QUANTISED, Sdk
-from tools.stage import InvalidRequest, Unsupported, progress
+from tools.snpe.sdk import CONVERTED, SAVED_QUANTISED, Sdk, reason
+from tools.stage import InvalidRequest, Unsupported, progress, write_json
 
 NEWER = "--input_network"
 CALIBRATION_INPUTS = 64
 
 
-def convert(sdk: Sdk, onnx: Path, frozen: Path, signature: Path, dlc: Path) -> dict[str, Any]:
-    """Write the network as the SDK's own DLC, in float; return what a result says of it.
+def convert(sdk: Sdk, onnx: Path, frozen: Path, signature: Path, dlc: Path, inputs: Path) -> dict[str, Any]:
+    """Write the network as the SDK's own DLC, in float, and what it takes; return what a result says of it.
+
+    `inputs` is for those that run it and have no Python for the SDK: JSON, name -> shape.
 
     Raises:
         Unsupported, StageError: the converter refused.
@@ -47,6 +49,7 @@ def convert(sdk: Sdk, onnx: Path, frozen: Path, signature: Path, dlc: Path) -> d
         progress(0.1, f"{program} of {sdk.name}")
         sdk.make(made, CONVERTED, program, *options)
         about = info(sdk, made)
+        write_json(inputs, about["inputs"])
         shutil.copyfile(made, dlc)
     return {**sdk.describe(), "converter": program, "options": "newer" if newer else "older", **about}
 
@@ -106,7 +109,7 @@ def info(sdk: Sdk, dlc: Path) -> dict[str, Any]:
         said = sdk.call("snpe-dlc-info", "--input_dlc", str(dlc.resolve()), scratch=Path(folder))
     inputs = input_shapes(said)
     if not inputs:
-        message = f"snpe-dlc-info of {sdk.name} does not read {dlc.name}"
+        message = f"snpe-dlc-info of {sdk.name} does not read {dlc.name}: {reason(said)}"
         raise InvalidRequest(message, hint="DLCs of SNPE 1 and 2 are not interchangeable: convert it again.")
     tail = {
         "macs": re.search(r"Total MACs per inference: (\S+)", said),
@@ -133,6 +136,19 @@ def input_shapes(said: str) -> dict[str, list[int]]:
 
 def _sizes(text: str) -> list[int]:
     return [int(size) for size in re.findall(r"\d+", text)]
+
+
+def read_inputs(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return what `convert` wrote of a DLC's inputs.
+
+    Raises:
+        InvalidRequest: it is not such a file.
+    """
+    try:
+        return {name: tuple(map(int, shape)) for name, shape in json.loads(path.read_text()).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        message = f"{path.name} does not say what the DLC takes"
+        raise InvalidRequest(message, hint="Make it again with snpe.convert-sdk.") from error
 
 
 def write_inputs(sdk: Sdk, dlc: Path, calibration: Path, folder: Path) -> Path:

@@ -56,8 +56,10 @@ SAME_UNIT = {"HTP": "DSP"}  # a newer word for it
 
 @dataclasses.dataclass(frozen=True)
 class Ran:
-    """One run of snpe-net-run: what its log says (`diagview.parse`), and what the program printed."""
+    """One run of snpe-net-run: its log as snpe-diagview prints it and as `found` in it, what the program
+    `said`, and its outputs [n, values], None if they were left there."""
 
+    log: str
     found: dict[str, Any]
     said: str
     outputs: Optional[np.ndarray]
@@ -70,23 +72,31 @@ class Ran:
 
 
 class NetRun:
-    """A network on the phone, to be run on one device; `dlc` is what the SDK's converter made."""
+    """A network on the phone, to be run on one device; `dlc` is what the SDK's converter made.
+
+    `shapes` are those of its inputs, by name.
+    """
 
     def __init__(
-        self, sdk: Sdk, phone: Phone, state: State, dlc: Path, device: str, perf_profile: str
+        self,
+        sdk: Sdk,
+        phone: Phone,
+        state: State,
+        dlc: Path,
+        shapes: Mapping[str, tuple[int, ...]],
+        device: str,
+        perf_profile: str,
     ) -> None:
-        self._sdk, self._phone, self._device, self._perf = sdk, phone, DEVICES[device], perf_profile
-        about = converting.info(sdk, dlc)
-        self.shapes: dict[str, tuple[int, ...]] = {
-            name: tuple(size) for name, size in about["inputs"].items()
-        }
+        self._sdk, self.phone, self._device, self._perf = sdk, phone, DEVICES[device], perf_profile
+        self.shapes = dict(shapes)
         base = f"snpe/{sdk.version or 'sdk'}"
         programs = self._programs(state, hexagon=self._device.unit == "DSP")
         phone.push(programs, base)
         self._has_throughput = "bin/snpe-throughput-net-run" in programs
         self._home = f"{phone.root}/{base}"
         self._dlc = phone.push({"network.dlc": dlc}, "snpe/network").paths["network.dlc"]
-        self._help = self.shell("snpe-net-run --help").stdout
+        helped = self.shell("snpe-net-run --help")
+        self._help = helped.stdout + helped.stderr
         if perf_profile not in self._help and "perf_profile" in self._help:
             message = f"snpe-net-run of {sdk.name} has no perf profile {perf_profile!r}"
             hint = "All versions have balanced, default, high_performance, power_saver and system_settings."
@@ -132,7 +142,7 @@ export ADSP_LIBRARY_PATH="{self._home}/dsp;/system/lib/rfsa/adsp;/system/vendor/
 export PATH={self._home}/bin:$PATH
 cd {folder} && {command}
 """
-        done = self._phone.run_detached(script, LIMIT_S)
+        done = self.phone.run_detached(script, LIMIT_S)
         print(done.stdout, done.stderr, sep="\n", flush=True)  # the log
         return done
 
@@ -142,7 +152,7 @@ cd {folder} && {command}
         Raises:
             Unsupported, StageError: it failed, or left no times, or not all outputs; see failures.py.
         """
-        with tempfile.TemporaryDirectory() as local, self._phone.folder() as remote:
+        with tempfile.TemporaryDirectory() as local, self.phone.folder() as remote:
             scratch = Path(local)
             listed = self._push_inputs(inputs, indices, scratch)
             options = f"--container {self._dlc} --input_list {Path(listed).name} --output_dir {remote}/output"
@@ -153,7 +163,10 @@ cd {folder} && {command}
             said = f"{done.stdout}\n{done.stderr}"
             failures.raise_for(said, done.code, "snpe-net-run")
             answers = self._outputs(f"{remote}/output", range(len(indices)), scratch) if outputs else None
-            return Ran(self._log(f"{remote}/output", scratch), said, answers)
+            log = self._log(f"{remote}/output", scratch)
+        found = diagview.parse(log)
+        failures.told(found)
+        return Ran(log, found, said, answers)
 
     def throughput_per_s(self, inputs: Inputs, seconds: int) -> Optional[float]:
         """Return the inferences per second of snpe-throughput-net-run, on one thread; None if there is none.
@@ -181,14 +194,14 @@ cd {folder} && {command}
         lines = dict(zip(different, listed.read_text().splitlines()))
         listed.write_text("".join(f"{lines[index]}\n" for index in indices))
         files = {path.name: path for path in [*scratch.glob("*.raw"), listed]}
-        return self._phone.push(files, "snpe/inputs").paths[listed.name]
+        return self.phone.push(files, "snpe/inputs").paths[listed.name]
 
     def _outputs(self, folder: str, numbers: Sequence[int], scratch: Path) -> np.ndarray:
         """Return the network's answers [n, values], float32, of the files Result_<i>/<output>.raw."""
         import numpy as np
 
         found = (
-            self._phone.shell(f"cd {folder} && find . -name '*.raw'")
+            self.phone.shell(f"cd {folder} && find . -name '*.raw'")
             .check("looking at the outputs")
             .split("\n")
         )
@@ -199,25 +212,23 @@ cd {folder} && {command}
                 message = f"the network left {len(mine)} outputs for input {number}, and it has one"
                 raise StageError(message, hint="A network of one output is what can be compared.")
             target = scratch / "output.raw"
-            self._phone.pull(f"{folder}/{mine[0][2:]}", target)
+            self.phone.pull(f"{folder}/{mine[0][2:]}", target)
             answers.append(np.fromfile(target, "<f4"))
         if len({len(answer) for answer in answers}) != 1:
             message = "the network's outputs are not of one size: one is cut off"
             raise StageError(message, hint="Is the phone's storage full?")
         return np.stack(answers)
 
-    def _log(self, folder: str, scratch: Path) -> dict[str, Any]:
-        """Return what the run's log says, read by the SDK's snpe-diagview on this machine."""
-        there = self._phone.shell(f"ls {folder}").stdout.split()
+    def _log(self, folder: str, scratch: Path) -> str:
+        """Return the run's log as the SDK's snpe-diagview prints it, on this machine."""
+        there = self.phone.shell(f"ls {folder}").stdout.split()
         name = next((name for name in LOG if name in there), "")
         if not name:
             message = f"snpe-net-run left no log ({' or '.join(LOG)}), so nothing is known of its times"
             raise StageError(message, hint="Was it stopped by Android? The log says what it printed.")
         log = scratch / name
-        self._phone.pull(f"{folder}/{name}", log)
-        found = diagview.parse(self._sdk.call("snpe-diagview", "--input_log", str(log), scratch=scratch))
-        failures.told(found)
-        return found
+        self.phone.pull(f"{folder}/{name}", log)
+        return self._sdk.call("snpe-diagview", "--input_log", str(log), scratch=scratch)
 
 
 def fallback(found: Mapping[str, Any], device: str) -> list[str]:

@@ -1,25 +1,31 @@
-"""Correctness, latency and layers of a network on a phone, by the SDK's programs: what `benchmark` does.
+"""Correctness, latency and layers of a network on a phone, by the SDK's programs.
 
 First all reference inputs through the gate, in one run with a detailed profile, which also says what ran each
-layer. Then runs with a basic one, until the time is up. A sample is the mean of a run's inferences by SNPE's
-own clock (`Total Inference Time`): its log has no single ones. So has Qualcomm's snpe_bench, whose means,
-minima and maxima are over runs too.
+layer; `profile` ends there. `benchmark` then makes runs with a basic one, until the time is up. A sample is
+the mean of a run's inferences by SNPE's own clock (`Total Inference Time`): its log has no single ones. So it
+is with Qualcomm's snpe_bench, whose means, minima and maxima are over runs too.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tools import arrays, gate, measure
 from tools import profile as layer_times
 from tools.benchmark import Target, check_last
 from tools.phone import choose
-from tools.snpe import diagview, failures
+from tools.snpe import converting, diagview, failures
 from tools.snpe.net_run import NetRun, Ran, fallback
 from tools.snpe.sdk import Sdk
 from tools.stage import Result, StageError, progress
+
+if TYPE_CHECKING:
+    import numpy as np
 
 RUNS = 8  # wanted in the time that there is; from 6 on the median has an interval
 MIN_RUNS = 3
@@ -27,77 +33,129 @@ MAX_INFERENCES = 500  # in a run: each leaves a file
 COUNTERS = "snpe-diagview's, of a run of its own; what a Hexagon counts in cycles has no time."
 
 
-def benchmark(
-    sdk: Sdk,
-    dlc: Path,
-    reference: Path,
-    target: Target,
-    *,
-    perf_profile: str,
-    serial: str,
-    samples: Path,
-    profile: Path,
-) -> Result:
-    """Check and measure the network on the phone `serial`; write `samples` and `profile`.
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is to be run, where and how; `serial` is the phone's, "" for the only one.
+
+    `dlc_inputs` is what `converting.convert` wrote beside the DLC.
+    """
+
+    sdk: Sdk
+    dlc: Path
+    dlc_inputs: Path
+    reference: Path
+    target: Target
+    perf_profile: str
+    serial: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Checked:
+    """A network on the phone that passed the gate: `ran`, with a detailed profile."""
+
+    network: NetRun
+    inputs: arrays.Inputs
+    expected: np.ndarray
+    ran: Ran
+    correctness: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+def benchmark(subject: Subject, samples: Path, profile: Path) -> Result:
+    """Check and measure the network; write `samples` and `profile`.
 
     Raises:
         DeviceNotFound: no phone, or it went away.
         WrongOutput: the gate failed, before the timing or after it.
         Unsupported, StageError: SNPE failed; then there is no time.
     """
-    inputs, expected = arrays.read_reference(reference)
-    phone = choose(serial)
-    before = phone.state()
-    metadata: dict[str, Any] = {**sdk.describe(), **before.identity, "perf_profile": perf_profile}
-    try:
-        with phone.awake(timeout_s=600 + 2 * target.budget_s):
-            progress(0.05, "sending programs and network")
-            network = NetRun(sdk, phone, before, dlc, target.device, perf_profile)
-            progress(0.15, f"checking {len(expected)} outputs on the {target.device}")
-            checked = network.run(inputs, range(len(expected)), "detailed", outputs=True)
-            warnings = [*fallback(checked.found, target.device), *failures.warnings(checked.said)]
-            metadata.update(executed_on=checked.found["layers_on"], warnings=warnings)
-            correctness = _check(checked, expected, target.precision, metadata)
-            runs, per_run = _time(network, inputs, checked, expected, target)
-            throughput = network.throughput_per_s(inputs, max(int(target.budget_s / 5), 1))
-    except StageError as error:
-        error.metadata = {**metadata, **error.metadata}
-        raise
-    measured = _measurement([run.total_ms for run in runs], target.budget_s)
+    budget_s = subject.target.budget_s
+    with _checked(subject) as checked:
+        runs, per_run = _time(checked, subject.target)
+        throughput = checked.network.throughput_per_s(checked.inputs, max(int(budget_s / 5), 1))
+        after = checked.network.phone.state()
+    measured = _measurement([run.total_ms for run in runs], budget_s)
     measure.write_samples(measured, samples)
-    layer_times.write(profile, _layers(checked.found), COUNTERS)
-    metrics = {**correctness, **measured.metrics(), **_split(runs), **_start(runs)}
+    layer_times.write(profile, _layers(checked.ran.found), COUNTERS)
+    metrics = {**checked.correctness, **measured.metrics(), **_split(runs), **_start(runs)}
     if throughput:
         metrics["throughput_per_s"] = throughput
     said = (
         f"Each of the {len(runs)} samples is the mean of {per_run} inferences: SNPE's log has no single ones."
     )
-    conditions = {"conditions_before": before.conditions, "conditions_after": phone.state().conditions}
-    metadata.update(measured.metadata(), **conditions, inferences_per_sample=per_run)
-    return Result(metrics=metrics, metadata={**metadata, "warnings": [*warnings, said]})
+    metadata = {
+        **checked.metadata,
+        **measured.metadata(),
+        "conditions_after": after.conditions,
+        "inferences_per_sample": per_run,
+        "warnings": [*checked.metadata["warnings"], said],
+    }
+    return Result(metrics=metrics, metadata=metadata)
 
 
-def _check(checked: Ran, expected: Any, precision: str, metadata: dict[str, Any]) -> dict[str, Any]:
-    metadata["tolerance"] = gate.limits(expected, precision)
-    return gate.check(checked.outputs, expected, precision)
+def profile(subject: Subject, text: Path, layers: Path) -> Result:
+    """Check the network in one run, and write what snpe-diagview prints of it, as `text` and as `layers`.
+
+    Raises:
+        DeviceNotFound, WrongOutput, Unsupported, StageError: as `benchmark`.
+    """
+    with _checked(subject) as checked:
+        text.write_text(checked.ran.log)
+        layer_times.write(layers, _layers(checked.ran.found), COUNTERS)
+    said = {key: checked.ran.found[key] for key in ("metrics", "graphs")}
+    return Result(metrics=checked.correctness, metadata={**checked.metadata, "diagview": said})
 
 
-def _time(
-    network: NetRun, inputs: arrays.Inputs, checked: Ran, expected: Any, target: Target
-) -> tuple[list[Ran], int]:
+@contextlib.contextmanager
+def _checked(subject: Subject) -> Iterator[_Checked]:
+    """Yield the network on the phone, checked, while the phone is kept awake.
+
+    Whatever fails in the block says what is known of SDK and phone.
+    """
+    inputs, expected = arrays.read_reference(subject.reference)
+    shapes = converting.read_inputs(subject.dlc_inputs)
+    target, phone = subject.target, choose(subject.serial)
+    before = phone.state()
+    metadata: dict[str, Any] = {
+        **target.identity,
+        **subject.sdk.describe(),
+        **before.identity,
+        "perf_profile": subject.perf_profile,
+        "tolerance": gate.limits(expected, target.precision),
+        "conditions_before": before.conditions,
+    }
+    try:
+        with phone.awake(timeout_s=600 + 2 * target.budget_s):
+            progress(0.05, "sending programs and network")
+            network = NetRun(
+                subject.sdk, phone, before, subject.dlc, shapes, target.device, subject.perf_profile
+            )
+            progress(0.15, f"checking {len(expected)} outputs on the {target.device}")
+            ran = network.run(inputs, range(len(expected)), "detailed", outputs=True)
+            metadata["executed_on"] = ran.found["layers_on"]
+            metadata["warnings"] = [*fallback(ran.found, target.device), *failures.warnings(ran.said)]
+            correctness = gate.check(ran.outputs, expected, target.precision)
+            yield _Checked(network, inputs, expected, ran, correctness, metadata)
+    except StageError as error:
+        error.metadata = {**metadata, **error.metadata}
+        raise
+
+
+def _time(checked: _Checked, target: Target) -> tuple[list[Ran], int]:
     """Run input 0 again and again until the time is up; return the runs, and how many inferences each has.
 
     A last one, of the same settings, leaves its output for the check.
     """
     share_ms = 1e3 * target.budget_s / RUNS / 2  # the other half is for the program's start
-    per_run = min(max(int(share_ms / checked.total_ms), 1), MAX_INFERENCES)
+    per_run = min(max(int(share_ms / checked.ran.total_ms), 1), MAX_INFERENCES)
     runs: list[Ran] = []
     start = time.monotonic()
     while len(runs) < MIN_RUNS or time.monotonic() - start < target.budget_s:
-        progress(min(0.2 + 0.7 * (time.monotonic() - start) / target.budget_s, 0.9), f"run {len(runs) + 1}")
-        runs.append(network.run(inputs, [0] * per_run, "basic", outputs=False))
-    last = network.run(inputs, [0], "basic", outputs=True)
-    check_last(last.outputs, checked.outputs, expected, target.precision)
+        done = (time.monotonic() - start) / target.budget_s
+        progress(min(0.2 + 0.7 * done, 0.9), f"run {len(runs) + 1}")
+        runs.append(checked.network.run(checked.inputs, [0] * per_run, "basic", outputs=False))
+    last = checked.network.run(checked.inputs, [0], "basic", outputs=True)
+    check_last(last.outputs, checked.ran.outputs, checked.expected, target.precision)
     return runs, per_run
 
 

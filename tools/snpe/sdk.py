@@ -172,9 +172,7 @@ class Sdk:
         if there and (success is None or success.search(said)):
             return
         target.unlink() if target.exists() else None
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        reason = next((line for line in reversed(lines) if ERROR.search(line)), lines[-1] if lines else "")
-        message = f"{program} of {self.name} made nothing: {reason[:400] or 'it said nothing'}"
+        message = f"{program} of {self.name} made nothing: {reason(said)}"
         if "No module named" in said or "ImportError" in said:
             raise StageError(
                 message, hint=f"Its Python lacks a package; it needs {self.needs.frameworks}. {DOCS}"
@@ -209,7 +207,11 @@ class Sdk:
         if ".".join(map(str, sys.version_info[:2])) == wanted:
             return sys.executable
         found = shutil.which(f"python{wanted}")
-        if found is None:
+        # pyenv has stand-ins on PATH that fail
+        if (
+            found is None
+            or subprocess.run([found, "-c", ""], stderr=subprocess.DEVNULL, check=False).returncode
+        ):
             message = f"there is no Python {wanted} here, which the converters of {self.name} need"
             raise SdkMissing(message, hint=f"Put one at {own}. {DOCS}")
         return found
@@ -247,6 +249,13 @@ def find(folder: Optional[Path]) -> Sdk:
             home = found[0].parents[2]
             return Sdk(home, _version(home))
     raise _something_else(folder)
+
+
+def reason(said: str) -> str:
+    """Return the line of a program's output that says why it failed: the last error, else the last line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if ERROR.search(line)]
+    return (errors or lines or ["it said nothing"])[-1][:400]
 
 
 def build_for(folder: Path) -> str:

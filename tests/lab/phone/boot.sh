@@ -49,7 +49,7 @@ stop() {
 }
 
 start
-chroot root /system/bin/env -i PATH=/system/bin HOME="$folder" ADB_MDNS_AUTO_CONNECT=0 LD_LIBRARY_PATH="$LD_LIBRARY_PATH" \
+chroot root /system/bin/env -i PATH=/system/bin HOME="$folder" LD_LIBRARY_PATH="$LD_LIBRARY_PATH" \
     "$adb/usr/lib/android-sdk/platform-tools/adb" -L "localfilesystem:$folder/adb.socket" server nodaemon \
     >>adb.log 2>&1 &
 while read -r line; do

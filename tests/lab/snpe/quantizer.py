@@ -39,6 +39,8 @@ else:
     about["quantised"] = True
     for tensor in model.graph.initializer:
         weights = numpy_helper.to_array(tensor)
+        if weights.dtype != np.float32:
+            continue
         step = np.abs(weights).max() / 127
         tensor.CopyFrom(numpy_helper.from_array((np.round(weights / step) * step).astype("f"), tensor.name))
 with zipfile.ZipFile(arguments.output_dlc, "w") as dlc:

@@ -1,0 +1,126 @@
+"""The tool `ncs` in containers of a real Docker engine, beside a simulated stick: runs in the guest.
+
+    python -m tests.lab.usb.in_container FOLDER LIMIT_S
+
+FOLDER has `image.tar` and `udev.deb`. Each of CASES gets a stick of its own, and a folder in FOLDER: what
+the stick saw, the `output` of the container, and `states`, what `runner.py devices` calls the stick before
+and after it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from host import ROOT
+from host.compose import Service
+from host.docker_cli import client
+from host.engines.choose import services
+from host.engines.container import connect
+from tests.lab.usb.gadget import beside
+from tests.lab.usb.stick import Stick
+
+BUS = Path("/dev/bus/usb/001")
+SCRIPT = Path(__file__).with_name("load_network.py")
+RUNNER = [sys.executable, str(ROOT / "runner.py")]
+SETTLE_S = 2
+
+
+def as_in_compose(service: Service) -> Service:
+    """Leave it with the bus folder, and the right to open what appears in it."""
+    return service
+
+
+def node_alone(service: Service) -> Service:
+    """Give it the stick's node as it is at the start, like `docker run --device`."""
+    node = max(BUS.iterdir())
+    return dataclasses.replace(service, binds=(), device_cgroup_rules=(), devices=(f"{node}:{node}:rwm",))
+
+
+CASES: dict[str, Callable[[Service], Service]] = {
+    "before the udev rules": as_in_compose,
+    "as in compose.yaml": as_in_compose,
+    "the node alone": node_alone,
+}
+
+
+def run_case(name: str, report: Path, limit_s: str) -> None:
+    """Run the plug-in in a container with the settings of compose.yaml, as the case changes them."""
+    work = Path("/run/work")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    work.chmod(0o777)  # the container's user is not root
+    shutil.copy(SCRIPT, work)
+    time.sleep(SETTLE_S)  # for the kernel and udev to have seen the stick
+    before = stick_state()
+    service = CASES[name](services(work)["ncs"])
+    container = connect().containers.create(
+        service.image,
+        ["/work/load_network.py", "/work", limit_s],
+        entrypoint=["/opt/tool/bin/python"],
+        **service.container_options(),
+    )
+    container.start()
+    container.wait(timeout=120)
+    (report / "output").write_bytes(container.logs())
+    container.remove()
+    (report / "states").write_text(f"{before}\n{stick_state()}\n")
+
+
+def stick_state() -> str:
+    """Return the runner's word for it."""
+    done = subprocess.run([*RUNNER, "devices", "--json"], check=True, capture_output=True, text=True)
+    [state] = [device["state"] for device in json.loads(done.stdout) if device["kind"] == "stick"]
+    return str(state)
+
+
+def start_udev(package: Path) -> None:
+    """Start udev, which a host without a USB bus may not have."""
+    unpacked = Path("/run/unpacked")
+    subprocess.run(["dpkg-deb", "--extract", str(package), str(unpacked)], check=True)
+    for tree in unpacked.iterdir():  # not straight to /, where it would replace the link /lib by a folder
+        shutil.copytree(tree, Path("/") / tree.name, symlinks=True, dirs_exist_ok=True)
+    subprocess.run(["/lib/systemd/systemd-udevd", "--daemon"], check=True)
+
+
+def start_docker(log: Path, image: Path) -> None:
+    """Start an engine whose containers can have no network, and give it the image."""
+    daemon = ["dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
+    with log.open("w") as file:
+        subprocess.Popen(daemon, stdout=file, stderr=file)
+    while not Path("/var/run/docker.sock").exists():
+        time.sleep(0.2)
+    # by the client, which has no time limit: unpacking takes minutes on an emulated processor
+    subprocess.run([client(), "load", "--quiet", "--input", str(image)], check=True)
+
+
+def main(folder: Path, limit_s: str) -> None:
+    start_udev(folder / "udev.deb")
+    start_docker(folder / "dockerd.log", folder / "image.tar")
+    note("the image is there")
+    for name in CASES:
+        if name != "before the udev rules":
+            subprocess.run([*RUNNER, "doctor", "--install-udev"], input="y\n", text=True, check=True)
+        report = folder / name
+        report.mkdir()
+        stick = Stick(report, "none")
+        beside(stick.live, [sys.executable, "-m", "tests.lab.usb.in_container", name, str(report), limit_s])
+        note(name)
+
+
+def note(what: str) -> None:
+    uptime_s = Path("/proc/uptime").read_text().split()[0]
+    print(f"{uptime_s} s: {what}", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] in CASES:
+        run_case(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    else:
+        main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,61 @@
+"""The main job with an SDK and a phone, as a user starts it: .zip, builds, the way to adb, records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from host import ROOT
+from tests.lab import snpe_sdk, virtual_phone
+from tests.lab.virtual_phone import VirtualPhone
+from tests.project import Project
+
+SCHEMA = json.loads((ROOT / "host" / "results.schema.json").read_text())
+MISSING = virtual_phone.missing()
+SMALL = """
+[small]
+about = "one convolution"
+image_size = 32
+channels = 3
+classes = 5
+layers = [
+    { name = "conv", op = "conv", filters = 4, kernel = 3 },
+    { name = "pool", op = "global_avg_pool" },
+    { name = "flat", op = "flatten" },
+    { name = "logits", op = "fully_connected", units = "classes", activation = "none" },
+]
+"""
+
+
+@pytest.mark.tool
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_a_phone_and_an_sdk_give_every_row_of_snpe(
+    tool_python: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = tmp_path / "small.toml"
+    networks.write_text(SMALL)
+    archive = snpe_sdk.make(tmp_path, "2.41.0.251128", phone=tool_python("snpe"))
+    project = Project(ROOT, tmp_path / "work")
+    with VirtualPhone(tmp_path / "phone") as lab:
+        monkeypatch.setenv("ADB_SERVER_SOCKET", lab.server.address)
+        options = ["--model", "small", "--model-file", str(networks), "--budget-s", "0.5"]
+        done = project.run("all", *options, "--backend", "snpe", "--snpe-sdk", str(archive))
+    assert done.returncode == 0, done.stderr
+    document = project.results()
+    jsonschema.validate(document, SCHEMA)
+    assert document["run"]["builds"] == {"snpe:sdk": "snpe-sdk310"}
+    mine = {record["device"]: record for record in document["records"] if record["runtime"] == "snpe"}
+    assert {device: record["status"] for device, record in mine.items()} == dict.fromkeys(
+        ("CPU", "GPU", "GPU_FP16", "DSP"), "ok"
+    )
+    for record in mine.values():
+        assert record["simulated"]
+        assert record["metadata"]["sdk"]["version"] == "2.41.0.251128"
+        made_by = record["metadata"]["made_by"]["snpe.convert-sdk"]
+        assert made_by["versions"]["python"].startswith("3.10.")
+    assert mine["DSP"]["breakdown_ms"].keys() == {"device", "transport", "host"}
+    assert "cycles" in (project.work / "runs" / "latest" / "report.html").read_text()
