@@ -15,13 +15,16 @@ from host.engines.venv import tool_environment
 from tests.lab import phone_program, virtual_phone
 from tests.lab.virtual_phone import VirtualPhone
 from tests.project import Project
+from tools import benchmark_model
 from tools.android import units
+from tools.android.program import samples_of
 from tools.phone.state import State, parse
 from tools.stage import InvalidRequest, Request, Result, StageError, Unavailable, Unsupported, WrongOutput
 
 MISSING = virtual_phone.missing() or phone_program.missing()
 pytestmark = pytest.mark.tool
 needs_phone = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+ALL_SAME = "count=3 curr=7(all same)"
 LENET = ("--model", "lenet", "--backend", "android", "--budget-s", "1")
 
 
@@ -217,3 +220,15 @@ def test_a_gpu_computes_in_the_precision_that_was_asked_for() -> None:
         units.find("Hexagon").arguments("fp32")
     with pytest.raises(InvalidRequest, match="no device 'GPUU'"):
         units.find("GPUU")
+
+
+@pytest.mark.parametrize(
+    "runs_us", [[2096, 1821, 1723], [40, 30, 35], [7, 7, 7], [99_999, 88_888, 77_777], [3, 9, 1]]
+)
+def test_three_runs_give_two_samples(runs_us: list[int]) -> None:
+    statistics = f"first={runs_us[0]} curr={runs_us[2]} min={min(runs_us)} max={max(runs_us)}"
+    line = f"count=3 {statistics} avg={sum(runs_us) / 3:g} std=1" if len(set(runs_us)) > 1 else ALL_SAME
+    text = f"count=1 curr=5\n{line}\nInference timings in us: Init: 1, First inference: 5, "
+    said = benchmark_model.parse(f"{text}Warmup (avg): 5, Inference (avg): {sum(runs_us) / 3:g}\n")
+    assert said["status"] == "ok"
+    assert samples_of(said["inference"]) == [1000 * us for us in runs_us[1:]]

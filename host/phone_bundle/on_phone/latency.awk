@@ -1,17 +1,23 @@
 # The record's `latency_ms` and `throughput_per_s` of what benchmark_model printed in its rounds, for a phone
-# that has awk: of a round's two runs the smallest and the largest are both (tools/android/program.py).
+# that has awk: of a round's three runs the second and the third (samples_of in tools/android/program.py).
 
 $1 == "@@" && $2 == "round" { inside = 1; said = "" }
 inside && match($0, /count=[0-9]+ .*/) { said = substr($0, RSTART) } # the last is the timed runs', after the warm-up
 $1 == "@@" && $2 == "code" && inside {
     inside = 0
-    if (said != "") { add(value("min")); add(value("max")) }
+    if (said != "") {
+        second = 3 * value("avg") - value("first") - value("curr")
+        if (second < value("min")) second = value("min")
+        if (second > value("max")) second = value("max")
+        add(int(second + 0.5) / 1e3)
+        add(value("curr") / 1e3)
+    }
 }
 
-function value(name,  text) {
+function value(name,  text) { # in us
     text = said
     if (!sub(".*[ ]" name "=", "", text)) { text = said; sub(/.*[ ]curr=/, "", text) } # all runs took the same
-    return text / 1e3
+    return text + 0
 }
 function add(ms,  i) { # in order
     for (i = n++; i > 0 && s[i - 1] > ms; i--) s[i] = s[i - 1]
