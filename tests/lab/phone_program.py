@@ -25,9 +25,9 @@ def missing() -> str:
     return "" if platform.machine() == "x86_64" else "the program that stands in is for x86-64"
 
 
-def elf(machine: int = X86_64, starter: str = STARTER) -> bytes:
-    """Return a program that becomes `starter`, with its own arguments; it runs on x86-64 only."""
-    content = CODE + starter.encode() + b"\0"
+def elf(machine: int = X86_64) -> bytes:
+    """Return a program that becomes STARTER, with its own arguments; it runs on x86-64 only."""
+    content = CODE + STARTER.encode() + b"\0"
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     header = struct.pack(
         "<HHIQQQIHHHHHH", 2, machine, 1, BASE + HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0
