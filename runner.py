@@ -155,19 +155,21 @@ def label(
     precision: options.Precisions = None,
     inputs: Inputs = None,
     threads: options.Threads = 0,
+    benchmark_model: options.BenchmarkModel = None,
 ) -> None:
     """Say what a picture shows, on every backend, beside what the reference graph says."""
     from host import label as labelling
+    from host import programs
 
     plan = labelling.plan(
         networks,
         image,
         backend,
-        inputs or [],
+        [*(inputs or []), *programs.given(benchmark_model)],
         precisions=precision or (),
         labels=labels,
         top=top,
-        threads=threads,
+        settings={**running.settings, "threads": threads},
     )
     raise typer.Exit(labelling.carry_out(plan, running))
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from host import checkpoints, images, show, zoo
+from host import checkpoints, images, programs, show, zoo
 from host.compose import Service
 from host.engines.choose import services
 from host.jobs import note
@@ -100,7 +100,7 @@ def _published(name: str, work: Path) -> dict[str, str | int | None]:
 
 
 def fetch_models(names: Sequence[str], work: Path, *, all_models: bool, trust: bool) -> int:
-    """Fetch published checkpoints, one after the other; return the first failure's exit code, else 0.
+    """Fetch published checkpoints and programs, in turn; return the first failure's exit code, else 0.
 
     Raises:
         InvalidRequest: none is named, or there is no such network, or none is published of it.
@@ -124,11 +124,11 @@ def fetch_models(names: Sequence[str], work: Path, *, all_models: bool, trust: b
 
 
 def _wanted(name: str) -> checkpoints.Published:
-    if entry := checkpoints.published(name):
+    if entry := checkpoints.published(name) or programs.PUBLISHED.get(name):
         return entry
     zoo.find(name)
     message = f"no published checkpoint of {name} is known"
-    raise InvalidRequest(message, hint=nearest(name, checkpoints.all_published()))
+    raise InvalidRequest(message, hint=nearest(name, [*checkpoints.all_published(), *programs.PUBLISHED]))
 
 
 def build_images(tools: Sequence[str], *, base: str | None, offline_base: bool) -> None:

@@ -1,4 +1,4 @@
-"""Published checkpoints: which there are, whether they are here, and bringing them here.
+"""Published checkpoints, and programs: which there are, whether they are here, and bringing them here.
 
 `work/downloads/<key>/` holds an unpacked checkpoint, and in `fetched.json` the archive that it came from;
 it is there whole or not at all. Beside it lie `<key>.part`, an archive on its way, and `<key>.lock`. The key
@@ -31,6 +31,7 @@ import platformdirs
 from host import ROOT, rows
 from host.engines import Note
 from host.store import sha256
+from tools.phone import check_program
 from tools.stage import InvalidRequest, StageError, write_json
 
 if TYPE_CHECKING:  # requests and tarfile take their time, and planning does without
@@ -46,14 +47,16 @@ TRUST = "--trust-on-first-use"
 class Published:
     """A network's published checkpoint: `checkpoint` is a member of the archive at `url`, or their prefix.
 
-    `sha256` is the archive's, from tools/models.toml; None where nobody published one.
+    `sha256` is the archive's, from tools/models.toml; None where nobody published one. What `url` has that is
+    no archive but a single file (host/programs.py) has the name `artifact` instead of a `checkpoint`.
     """
 
     model: str
     url: str
-    checkpoint: str
+    checkpoint: str = ""
     sha256: str | None = None
     size_bytes: int | None = None
+    artifact: str = ""
 
     @property
     def archive(self) -> str:
@@ -189,7 +192,7 @@ def _take(wanted: Published, part: Path, expected: str | None, note: Note) -> Fe
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
-        files = _checkpoint(wanted, part, folder)
+        files = _file(wanted, part, folder) if wanted.artifact else _checkpoint(wanted, part, folder)
         today = dt.datetime.now(dt.UTC).date().isoformat()
         if not expected:
             _trust(wanted.url, {"sha256": found, "size_bytes": size_bytes, "date": today})
@@ -233,6 +236,20 @@ def _checkpoint(wanted: Published, part: Path, folder: Path) -> dict[str, Path]:
     return {names[name]: path for name, path in found.items()}
 
 
+def _file(wanted: Published, part: Path, folder: Path) -> dict[str, Path]:
+    """Take the file as it is, if it is a program and no page that a captive portal gave."""
+    from host.fetch import discard
+
+    path = folder / wanted.archive
+    shutil.copyfile(part, path)
+    try:
+        check_program(path)
+    except StageError:
+        discard(part)
+        raise
+    return {wanted.artifact: path}
+
+
 def lock_file() -> Path:
     """Return the user's lock file."""
     named = os.environ.get(LOCK)
@@ -266,7 +283,7 @@ def _trust(url: str, entry: Mapping[str, Any]) -> None:
     with locked(path.with_name(path.name + ".lock"), lambda _: None):
         entries = {**_trusted(), url: entry}
         lines = [
-            "# Checkpoints trusted on first use: another file under one of these addresses is refused.",
+            "# Files trusted on first use: another file under one of these addresses is refused.",
             "",
         ]
         for address, values in entries.items():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from host import pictures, results, sdks, show, toolbox
+from host import pictures, programs, results, sdks, show, toolbox
 from host.adb import bridge
 from host.engines import Engine
 from host.engines.choose import choose
@@ -51,7 +51,10 @@ def plan_all(networks: Networks, measuring: Measuring, running: Running, images:
     def target(planner: Planner) -> list[Stage]:
         return main_job(planner, wanted, measuring.precisions)
 
-    return for_each(networks, {**measuring.settings, **running.settings}, target, images=images)
+    settings = {**measuring.settings, **running.settings}
+    return for_each(
+        networks, settings, target, inputs=programs.given(measuring.benchmark_model), images=images
+    )
 
 
 def plan_prepare(networks: Networks, images: Path | None) -> Plan:
@@ -102,7 +105,7 @@ def for_each(
         pictures.require_image_network(model)
 
     def plan(store: Store, to_run: bool) -> list[Stage]:
-        given = {name: store.take_in({name: path}) for name, path in files}
+        given = programs.fetched(store) | {name: store.take_in({name: path}) for name, path in files}
         if images:
             with pictures.packed(images) as archive:
                 given["pictures"] = store.take_in({"pictures": archive})

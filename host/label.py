@@ -27,7 +27,7 @@ def plan(
     precisions: Sequence[str],
     labels: Path | None,
     top: int,
-    threads: int,
+    settings: Mapping[str, Any],
 ) -> jobs.Plan:
     """Return the plan: the reference graph's answers and each backend's in each precision, all of them named.
 
@@ -52,7 +52,7 @@ def plan(
                 planner.add(name, {"top": top, "precision": answers.params["precision"]}, sources)
         return planner.stages
 
-    return jobs.for_each(networks, {"threads": threads}, target, inputs=files, images=image)
+    return jobs.for_each(networks, settings, target, inputs=files, images=image)
 
 
 def _able(backend: str) -> str:

@@ -58,6 +58,15 @@ Soc = Annotated[
     ),
 ]
 
+BenchmarkModel = Annotated[
+    Path | None,
+    typer.Option(
+        "--benchmark-model",
+        metavar="PATH",
+        help="Your TensorFlow Lite's benchmark_model for phones, instead of the fetched one.",
+    ),
+]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Running:
@@ -169,6 +178,7 @@ class Measuring:
     budget_s: Annotated[float, typer.Option(min=0.0, help="Time for each measurement, in seconds.")] = 10.0
     threads: Threads = 0
     soc: Soc = socs.DEFAULT
+    benchmark_model: BenchmarkModel = None
 
     @property
     def precisions(self) -> Sequence[str]:

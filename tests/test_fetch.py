@@ -17,14 +17,17 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from host import ROOT, checkpoints, weights, zoo
+from host import ROOT, checkpoints, programs, weights, zoo
 from host.checkpoints import LOCK, Fetched, Published, published
 from host.fetch import MIRROR, Patience
+from host.store import Store
 from host.weights import Chooser, given
 from tests.lab import http_server as lab
+from tests.lab import phone_program
 from tests.lab.http_server import FileServer, serving
 from tests.project import Project
 from tools.stage import InvalidRequest, StageError
@@ -82,6 +85,27 @@ def test_a_known_file(server: FileServer, tmp_path: Path) -> None:
     assert left(tmp_path) == [KNOWN.key]
     assert fetch(KNOWN, tmp_path) == here
     assert len(server.requests) == 1
+
+
+def test_a_program_for_phones(server: FileServer, tmp_path: Path) -> None:
+    wanted = programs.PUBLISHED["benchmark_model"]
+    address = urlsplit(wanted.url).path
+    with pytest.raises(InvalidRequest, match="no checksum is known"):
+        fetch(wanted, tmp_path)
+    server.files[address] = b"<html>Log in to this network</html>"
+    with pytest.raises(InvalidRequest, match="not an ELF file"):
+        fetch(wanted, tmp_path, trust=True)
+    assert not left(tmp_path)
+    assert not programs.fetched(Store(tmp_path))
+    server.files[address] = phone_program.elf(machine=183)
+    here = fetch(wanted, tmp_path, trust=True)
+    entry = programs.fetched(Store(tmp_path))["benchmark_model"]
+    assert entry
+    assert entry.sha256["benchmark_model"] == here.sha256
+    assert wanted.url in entry.given
+    server.files[address] = phone_program.elf(machine=40)  # tomorrow's
+    with pytest.raises(StageError, match="is not the file that it should be"):
+        fetch(wanted, tmp_path / "other")
 
 
 def test_two_names_of_one_archive(server: FileServer, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tools import gate
 from tools.arrays import to_layout
-from tools.benchmark import Session, Target, _check_last, feed, run
+from tools.benchmark import Session, Target, check_last, feed, run
 from tools.stage import InvalidRequest, StageError, Unsupported, WrongOutput
 
 Array = np.ndarray[Any, Any]
@@ -234,9 +234,9 @@ def test_runtime_that_stops_computing_after_the_gate(tmp_path: Path) -> None:
 
 def test_output_of_an_earlier_input_is_caught_even_where_all_outputs_are_alike() -> None:
     answers = flat(response=1e-3)
-    _check_last(answers[:1], answers, answers, "fp16")
+    check_last(answers[:1], answers, answers, "fp16")
     with pytest.raises(WrongOutput, match="given input 0 and answered as to input 7"):
-        _check_last(answers[7:], answers, answers, "fp16")
+        check_last(answers[7:], answers, answers, "fp16")
 
 
 def test_another_first_class_of_one_input_is_no_fault_of_the_timed_runs_if_it_was_none_before() -> None:
@@ -247,7 +247,7 @@ def test_another_first_class_of_one_input_is_no_fault_of_the_timed_runs_if_it_wa
     answers[0, rival] += 0.2 * np.ptp(expected[0])
     with pytest.raises(WrongOutput, match="first class"):
         gate.check(answers[:1], expected[:1], "int8")
-    _check_last(answers[:1], answers, expected, "int8")
+    check_last(answers[:1], answers, expected, "int8")
 
 
 def test_runtime_that_breaks_while_it_is_timed(tmp_path: Path) -> None:

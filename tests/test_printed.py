@@ -250,7 +250,9 @@ def test_benchmark_model_in_all_its_grammars(text: str) -> None:
         18.7227,
         93.2383,
     )
-    assert found["delegates"] == [{"name": "GPU", "applied": "wholly", "kernels": 1}]
+    assert found["delegates"] == [
+        {"name": "GPU", "applied": "wholly", "kernels": 1, "nodes": None, "n_nodes": None}
+    ]
     assert (found["fallback"], found["warnings"]) == (False, [])
 
 

@@ -72,8 +72,8 @@ class Target:
     Attributes:
         threads: CPU threads of the runtime; 0 = all CPUs that this process may use.
         budget_s: time for warm-up and rounds; unused without a measurement.
-        precisions: those that the tool has networks of.
         requests: inferences in flight: 1 is the scenario single-stream, more are throughput.
+        precisions: those that the tool has networks of.
     """
 
     runtime: str
@@ -81,8 +81,8 @@ class Target:
     precision: str
     threads: int
     budget_s: float = 10.0
-    precisions: tuple[str, ...] = ("fp32", "fp16", "int8-dynamic", "int8")
     requests: int = 1
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8-dynamic", "int8")
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -31,6 +31,9 @@ NOT_APPLIED = re.compile(
     r"Though (\w+) delegate is (?:explicitly )?applied, the model graph will not be executed.*"
     r"|(\w+) acceleration is unsupported on this platform\.?"
 )
+REPLACING = re.compile(  # by the runtime, older ones without the number of all
+    r"Replacing (\d+)(?: out of (\d+))? node\(s\) with delegate \(TfLite(\w+?)Delegate\w*\) node, .*"
+)
 CPU = "XNNPACK"  # the delegate that is for the CPU itself
 DEFAULT = "Created TensorFlow Lite XNNPACK delegate for CPU."
 TIMING = re.compile(rf"(Init|First inference|Warmup(?: \(avg\))?|Inference(?: \(avg\))?|no stats): {NUMBER}")
@@ -73,7 +76,8 @@ def parse(text: str) -> dict[str, Any]:
         init_ms, first_inference_ms: of the last line; None if it does not say.
         warmup, inference: n_runs, and mean_ms, min_ms, max_ms, std_ms, p5_ms, median_ms, p95_ms, each None
             where this version does not print it.
-        delegates: those asked for: name, applied (`wholly`, `partly`, `not at all`, `unknown`), kernels.
+        delegates: those asked for: name, applied (`wholly`, `partly`, `not at all`, `unknown`), kernels;
+            nodes that it runs, of n_nodes of the network, None where it is not said.
         fallback: whether one for another unit than the CPU runs less than the whole network.
         model_size_mb, memory_init_mb, memory_overall_mb, memory_peak_mb: None where it is not printed;
             memory_kind: `delta` from the tool's start, or `peak` in versions to 2.4.
@@ -181,8 +185,12 @@ def _delegates(lines: Sequence[str], parameters: Mapping[str, str]) -> list[dict
     found: dict[str, dict[str, Any]] = {
         name.lower(): {"name": name, "applied": "unknown", "kernels": None} for name in asked
     }
+    nodes: dict[str, tuple[int, Optional[int]]] = {}
     for line in lines:
         applied, missed = APPLIED.fullmatch(line), NOT_APPLIED.fullmatch(line)
+        replaced = REPLACING.fullmatch(line)
+        if replaced:
+            nodes[replaced[3].lower()] = int(replaced[1]), int(replaced[2]) if replaced[2] else None
         if applied and applied[2] == "completely":
             row = {"name": applied[1], "applied": "wholly", "kernels": 1}
         elif applied:
@@ -192,6 +200,8 @@ def _delegates(lines: Sequence[str], parameters: Mapping[str, str]) -> list[dict
         else:
             continue
         found[row["name"].lower()] = row
+    for key, row in found.items():
+        row["nodes"], row["n_nodes"] = nodes.get(key, (None, None))
     return list(found.values())
 
 

@@ -1,8 +1,8 @@
 """Time per layer, as a runtime's own counters tell it: one file format for all backends.
 
 A benchmark writes it as its output `profile`; the report shows it. JSON:
-`{"schema": 1, "counters", "total_ms", "layers": [...]}`, a layer with the attributes of `Layer`.
-A processor that counts cycles and not time (a Hexagon) has layers with `cycles`, and no time.
+`{"schema": 1, "counters", "total_ms", "layers": [...]}`, a layer with the attributes of `Layer`. A processor
+that counts cycles and not time (a Hexagon) has layers with `cycles`, and no time.
 """
 
 from __future__ import annotations

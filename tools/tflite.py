@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import importlib
 import os
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict
 from tools import benchmark_model
 from tools.benchmark import Target, cpu_name, run, write_answers
 from tools.stage import Input, InvalidRequest, Output, Result, Tool, Unsupported, first_line
+from tools.tflite_model import dequantised, not_loaded, operations, quantised
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,6 @@ tool = Tool("tflite", packages=("tflite-runtime", "ai-edge-litert", "numpy"))
 
 INTERPRETERS = {"tflite": "tflite_runtime.interpreter", "litert": "ai_edge_litert.interpreter"}
 RUNTIMES = tuple({"runtime": runtime} for runtime in INTERPRETERS)
-RETYPING = ("QUANTIZE", "DEQUANTIZE", "CAST", "DELEGATE")  # DELEGATE stands for others, which are listed too
 IDENTIFIER = b"TFL3"  # the file_identifier of TensorFlow Lite's schema.fbs, at byte 4 as FlatBuffers put it
 
 
@@ -33,7 +32,7 @@ class TfliteSession:
             self._interpreter = module.Interpreter(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
         except ValueError as error:
-            raise _not_loaded(path, error) from error
+            raise not_loaded(path, error) from error
         except RuntimeError as error:  # "Encountered unresolved custom op", "failed to prepare"
             message = f"{runtime} cannot run {path.name}: {first_line(error)}"
             raise Unsupported(message, hint="Convert with operators that TensorFlow Lite has.") from error
@@ -57,43 +56,12 @@ class TfliteSession:
         return dequantised(self._interpreter.get_tensor(self._output["index"]), self._output)
 
     def operations(self) -> Mapping[str, int]:
-        """Count the operators by the type of their first input.
-
-        An operator of float32 whose weights are int8 ("float32 by int8") quantises its input while it runs.
-        """
-        types = {about["index"]: about["dtype"].__name__ for about in self._interpreter.get_tensor_details()}
-        found: collections.Counter[str] = collections.Counter()
-        for operator in self._interpreter._get_ops_details():
-            if operator["op_name"] not in RETYPING:
-                first, second = (*(types.get(index) for index in operator["inputs"][:2]), None, None)[:2]
-                found[f"{first} by {second}" if (first, second) == ("float32", "int8") else str(first)] += 1
-        return found
+        """Count the operators by the type of their first input; see tflite_model.operations."""
+        return operations(self._interpreter)
 
     def _delegated(self) -> int:
         """Partitions of the graph that a delegate runs; 1 = all in one piece, 0 = built-in kernels only."""
         return [op["op_name"] for op in self._interpreter._get_ops_details()].count("DELEGATE")
-
-
-def quantised(values: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
-    """Return values as a tensor holds them: integers of its scale and zero point, or of its type.
-
-    A scale of 0 is none: such integers (token ids) stand for themselves.
-    """
-    import numpy as np
-
-    scale, zero_point = tensor["quantization"]
-    if not scale:
-        return values.astype(tensor["dtype"], copy=False)
-    span = np.iinfo(tensor["dtype"])
-    return np.clip(np.round(values / scale) + zero_point, span.min, span.max).astype(tensor["dtype"])
-
-
-def dequantised(held: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
-    """Return the values that a tensor's integers stand for; those of a floating-point tensor as they are."""
-    import numpy as np
-
-    scale, zero_point = tensor["quantization"]
-    return (held.astype(np.float32) - zero_point) * np.float32(scale) if scale else held
 
 
 @tool.command(measures=True, variants=RUNTIMES)
@@ -155,7 +123,7 @@ def _verify(path: Path) -> None:
     """
     with path.open("rb") as file:
         if file.read(8)[4:] != IDENTIFIER:
-            raise _not_loaded(path, ValueError("it does not have the identifier TFL3"))
+            raise not_loaded(path, ValueError("it does not have the identifier TFL3"))
     child = os.fork()
     if child == 0:
         try:
@@ -163,12 +131,7 @@ def _verify(path: Path) -> None:
         finally:
             os._exit(0)  # an exception is raised again where it can be reported
     if os.WIFSIGNALED(os.waitpid(child, 0)[1]):
-        raise _not_loaded(path, ValueError("it crashes the runtime, so it is cut off or corrupt"))
-
-
-def _not_loaded(path: Path, error: ValueError) -> InvalidRequest:
-    message = f"{path.name} is not a TensorFlow Lite network: {first_line(error)}"
-    return InvalidRequest(message, hint="Convert it again: with tf1.to-tflite, or as you made it.")
+        raise not_loaded(path, ValueError("it crashes the runtime, so it is cut off or corrupt"))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def push(phone: Phone, files: Mapping[str, Path], folder: str) -> Pushed:
     )
 
 
-def check_program(path: Path, abis: tuple[str, ...]) -> None:
+def check_program(path: Path, abis: tuple[str, ...] = tuple(MACHINES.values())) -> None:
     """See to it that a program or library can run on a phone with these ABIs, by its ELF header.
 
     A script runs on any.

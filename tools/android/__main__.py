@@ -1,0 +1,5 @@
+"""`python -m tools.android`."""
+
+from tools.android import tool
+
+tool.main()
