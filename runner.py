@@ -288,6 +288,38 @@ def phone_clean(phone: options.Phone = "") -> None:
     print(phones.clean(phone))
 
 
+@phone_app.command("bundle")
+@with_groups
+def phone_bundle(
+    networks: Networks,
+    measuring: Measuring,
+    running: Running,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="FOLDER|.zip", help="Where to; it must not be there yet."),
+    ],
+    rest_s: Annotated[int, typer.Option(min=0, help="Pause before each timing, for the phone to cool.")] = 10,
+) -> None:
+    """Pack all that a phone needs to measure by itself, by adb shell or in Termux, with no PC attached."""
+    from host.phone_bundle import make
+
+    print(make.make(networks, measuring, running, output, rest_s))
+
+
+@phone_app.command("import")
+@with_groups
+def phone_import(
+    running: Running,
+    bundle: Annotated[
+        Path, typer.Argument(metavar="FOLDER|.zip|.tar", help="The bundle, as it was on the phone.")
+    ],
+) -> None:
+    """Make a run of what a phone measured by itself: checked, compared with the reference, reported."""
+    from host.phone_bundle import take
+
+    raise typer.Exit(take.carry_out(bundle, running))
+
+
 @models_app.command("list")
 def models_list(model_file: ModelFile = None, as_json: Json = False) -> None:
     """List the networks; a family takes any depth multiplier."""

@@ -42,7 +42,7 @@ def about(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
         "project_version": VERSION,
         "models": list(dict.fromkeys(stage.model for stage in pipeline.outcomes)),
         "weights": {
-            stage.model: _weights(stage, pipeline.outcomes) for stage in pipeline.outcomes if stage.weights
+            stage.model: weights(stage, pipeline.outcomes) for stage in pipeline.outcomes if stage.weights
         },
         "processes": pipeline.processes,
         "stages": [_stage(stage, outcome, run) for stage, outcome in pipeline.outcomes.items()],
@@ -64,7 +64,7 @@ def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, fold
         "model": stage.model,
         "backend": stage.command.tool,
         **identity,
-        "engine": engine.name,
+        "engine": metadata.pop("engine", engine.name),
         "status": outcome.status,
         "reason": str(why) if why else None,
         "hint": (why.hint or "See the stage's log.") if why else None,
@@ -78,10 +78,10 @@ def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, fold
         "peak_rss_mb": metrics.get("peak_rss_mb") if ok else None,
         "correctness": _correctness(metrics),
         "energy": None,
-        "weights": _weights(stage, outcomes),
+        "weights": weights(stage, outcomes),
         "artifacts": _artifacts(stage, outcomes, folder),
         "versions": dict(result.versions) if result else {},
-        "metadata": {**metadata, **_reference(stage, outcomes), "made_by": _made_by(stage, outcomes)},
+        "metadata": {**metadata, **_reference(stage, outcomes), "made_by": made_by(stage, outcomes)},
     }
 
 
@@ -94,14 +94,14 @@ def _reference(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any
     return {"reference_inputs": {key: made.metadata[f"n_{key}"] for key in ("seeded", "images")}}
 
 
-def _made_by(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
+def made_by(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
     """What each stage that a measurement builds upon said of its work, and which files were given."""
     found: dict[str, Any] = {}
     for artifact, source in stage.inputs.items():
         if not isinstance(source, Stage):
             found[artifact] = {"given": source.given}
             continue
-        found |= _made_by(source, outcomes)
+        found |= made_by(source, outcomes)
         if result := outcomes[source].result:
             found[source.name] = {**result.metrics, **result.metadata, "versions": dict(result.versions)}
         elif (error := outcomes[source].error) and error.metadata:
@@ -140,7 +140,7 @@ def _files(outcome: Outcome, folder: Path) -> dict[str, Any]:
     return {"samples": made.pop("samples"), "files": made}
 
 
-def _weights(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any] | None:
+def weights(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any] | None:
     """Where the weights come from and why, and what was found in a trained checkpoint."""
     if stage.weights is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,13 +16,16 @@ from host.engines.venv import tool_environment
 from tests.lab import phone_program, virtual_phone
 from tests.lab.virtual_phone import VirtualPhone
 from tests.project import Project
+from tools import benchmark_model
 from tools.android import units
-from tools.phone.state import State, parse
+from tools.android.program import samples_of
+from tools.phone.state import Cluster, State, parse
 from tools.stage import InvalidRequest, Request, Result, StageError, Unavailable, Unsupported, WrongOutput
 
-MISSING = virtual_phone.missing() or phone_program.missing()
+MISSING = virtual_phone.missing()
 pytestmark = pytest.mark.tool
 needs_phone = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+ALL_SAME = "count=3 curr=7(all same)"
 LENET = ("--model", "lenet", "--backend", "android", "--budget-s", "1")
 
 
@@ -42,7 +46,7 @@ def program(
     lab: VirtualPhone, tool_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     target = tmp_path_factory.mktemp("program") / "benchmark_model"
-    return phone_program.install(lab, tool_python("android"), target)
+    return phone_program.write(target, tool_python("android"))
 
 
 @pytest.fixture(scope="module")
@@ -165,11 +169,11 @@ def test_throttling_is_told(lab: VirtualPhone, measure: Callable[..., Result]) -
 @needs_phone
 def test_a_program_that_the_phone_cannot_run(measure: Callable[..., Result], tmp_path: Path) -> None:
     other = tmp_path / "benchmark_model"
-    other.write_bytes(phone_program.elf(machine=183))
-    with pytest.raises(Unsupported, match="benchmark_model is for arm64-v8a, and the phone runs x86_64"):
+    other.write_bytes(phone_program.header(machine=62))
+    with pytest.raises(Unsupported, match="benchmark_model is for x86_64, and the phone runs arm64-v8a"):
         measure(other).raise_error()
     other.write_text("<html>Log in to this network</html>")
-    with pytest.raises(InvalidRequest, match="not an ELF file"):
+    with pytest.raises(InvalidRequest, match="is no program for Android"):
         measure(other).raise_error()
 
 
@@ -192,15 +196,13 @@ def test_a_picture_is_labelled_on_the_phone(lab: VirtualPhone, project: Project,
 @pytest.fixture
 def state() -> State:
     """A Snapdragon 855's cores: 4 slow, 3 fast, 1 faster."""
-    name = "/sys/devices/system/cpu/cpu{}/cpufreq/{} {}\n"
-    lines = [
-        name.format(cpus[0], key, value)
-        for cpus, khz in (("0123", 1785600), ("456", 2419200), ("7", 2841600))
-        for key, value in (("related_cpus", " ".join(cpus)), ("cpuinfo_max_freq", khz))
+    sections = "properties uid su cpus frequencies zones thermalservice battery power window airplane memory"
+    clusters = [
+        Cluster(cpus=cpus, max_khz=khz, limit_khz=khz, min_khz=300000, governor="schedutil")
+        for cpus, khz in (((0, 1, 2, 3), 1785600), ((4, 5, 6), 2419200), ((7,), 2841600))
     ]
-    others = "properties uid su cpus zones thermalservice battery power window airplane memory load disk"
-    empty = "".join(f"@@ {section}\n" for section in others.split())
-    return parse(f"{empty}@@ frequencies\n{''.join(lines)}")
+    empty = parse("".join(f"@@ {section}\n" for section in (*sections.split(), "load", "disk")))
+    return dataclasses.replace(empty, clusters=tuple(clusters))
 
 
 def test_cores_are_chosen_by_cluster(state: State) -> None:
@@ -217,3 +219,15 @@ def test_a_gpu_computes_in_the_precision_that_was_asked_for() -> None:
         units.find("Hexagon").arguments("fp32")
     with pytest.raises(InvalidRequest, match="no device 'GPUU'"):
         units.find("GPUU")
+
+
+@pytest.mark.parametrize(
+    "runs_us", [[2096, 1821, 1723], [40, 30, 35], [7, 7, 7], [99_999, 88_888, 77_777], [3, 9, 1]]
+)
+def test_three_runs_give_two_samples(runs_us: list[int]) -> None:
+    statistics = f"first={runs_us[0]} curr={runs_us[2]} min={min(runs_us)} max={max(runs_us)}"
+    line = f"count=3 {statistics} avg={sum(runs_us) / 3:g} std=1" if len(set(runs_us)) > 1 else ALL_SAME
+    text = f"count=1 curr=5\n{line}\nInference timings in us: Init: 1, First inference: 5, "
+    said = benchmark_model.parse(f"{text}Warmup (avg): 5, Inference (avg): {sum(runs_us) / 3:g}\n")
+    assert said["status"] == "ok"
+    assert samples_of(said["inference"]) == [1000 * us for us in runs_us[1:]]

@@ -93,17 +93,17 @@ def test_a_program_for_phones(server: FileServer, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="no checksum is known"):
         fetch(wanted, tmp_path)
     server.files[address] = b"<html>Log in to this network</html>"
-    with pytest.raises(InvalidRequest, match="not an ELF file"):
+    with pytest.raises(InvalidRequest, match="is no program for Android"):
         fetch(wanted, tmp_path, trust=True)
     assert not left(tmp_path)
     assert not programs.fetched(Store(tmp_path))
-    server.files[address] = phone_program.elf(machine=183)
+    server.files[address] = phone_program.header(machine=183)
     here = fetch(wanted, tmp_path, trust=True)
     entry = programs.fetched(Store(tmp_path))["benchmark_model"]
     assert entry
     assert entry.sha256["benchmark_model"] == here.sha256
     assert wanted.url in entry.given
-    server.files[address] = phone_program.elf(machine=40)  # tomorrow's
+    server.files[address] = phone_program.header(machine=40)  # tomorrow's
     with pytest.raises(StageError, match="is not the file that it should be"):
         fetch(wanted, tmp_path / "other")
 

@@ -91,7 +91,7 @@ def test_without_a_stick_its_row_has_what_was_compiled_and_its_function_was_chec
 
 
 def test_a_snapdragon_is_emulated_with_what_a_phone_would_load(project: Project) -> None:
-    rows = [record for record in records(project) if record["backend"] == "snpe"]
+    rows = [record for record in records(project) if record["runtime"] == "HTP emulator"]
     assert [(row["runtime"], row["device"], row["precision"], row["status"]) for row in rows] == [
         ("HTP emulator", "HTP v73 (sm8550)", "fp16", "emulated"),
         ("HTP emulator", "HTP v73 (sm8550)", "int8", "emulated"),

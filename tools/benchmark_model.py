@@ -74,8 +74,8 @@ def parse(text: str) -> dict[str, Any]:
     Returns:
         graph, threads: as the log says, "" and None if it does not.
         init_ms, first_inference_ms: of the last line; None if it does not say.
-        warmup, inference: n_runs, and mean_ms, min_ms, max_ms, std_ms, p5_ms, median_ms, p95_ms, each None
-            where this version does not print it.
+        warmup, inference: n_runs, and first_ms, last_ms, mean_ms, min_ms, max_ms, std_ms, p5_ms, median_ms,
+            p95_ms, each None where this version does not print it.
         delegates: those asked for: name, applied (`wholly`, `partly`, `not at all`, `unknown`), kernels;
             nodes that it runs, of n_nodes of the network, None where it is not said.
         fallback: whether one for another unit than the CPU runs less than the whole network.
@@ -158,8 +158,10 @@ def _statistics(line: str) -> dict[str, Any]:
     count = COUNT.fullmatch(line)
     ms = {name: float(value) / 1e3 for name, value in STATISTIC.findall(line)}
     if set(ms) & {"curr"} and not set(ms) & {"avg"}:
-        ms = {**dict.fromkeys(("min", "max", "avg"), ms["curr"]), **ms}
+        ms = {**dict.fromkeys(("first", "min", "max", "avg"), ms["curr"]), **ms}
     names = {
+        "first": "first",
+        "last": "curr",
         "mean": "avg",
         "min": "min",
         "max": "max",

@@ -33,8 +33,8 @@ class Layer:
     type: str
     executed_as: str
     time_ms: Optional[float]
-    cycles: Optional[float] = None
     source: str = ""
+    cycles: Optional[float] = None
 
 
 def write(path: Path, layers: Iterable[Layer], counters: str) -> None:

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Unpack adb, Android's real debug daemon (adbd), and its shell and tools (mksh, toybox) into a folder ($1), for the
-# virtual phone of the tests. From the mirror that this machine's own apt uses; nothing is installed.
+# Unpack adb, Android's real debug daemon (adbd), and its shell and tools (mksh, toybox, the one true awk) into a
+# folder ($1), for the virtual phone of the tests. From the mirror that this machine's own apt uses; nothing is installed.
 # Debian bookworm has adbd in its backports, later ones have it themselves.
 set -eu
 
 target=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/mobile-accelerator/lab/adb}
-if [ -e "$target/complete" ]; then
+if [ -e "$target/complete.2" ]; then
     exit 0
 fi
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
@@ -32,8 +32,8 @@ apt() {
 }
 apt update
 # with what they are linked to and this machine lacks
-apt install --yes --download-only --reinstall --no-install-recommends adb adbd mksh toybox
+apt install --yes --download-only --reinstall --no-install-recommends adb adbd mksh toybox original-awk
 for package in "$folder"/cache/archives/*.deb; do
     dpkg-deb --extract "$package" "$target"
 done
-touch "$target/complete"
+touch "$target/complete.2"

@@ -75,7 +75,7 @@ SETTINGS = {"global/airplane_mode_on": "0", "system/screen_off_timeout": "30000"
 
 def missing() -> str:
     """What keeps this host from having one, '' if nothing does."""
-    if not (ADB / "complete").exists():
+    if not (ADB / "complete.2").exists():
         return "no adbd here: tests/lab/install-adb.sh"
     if subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode:
         return "this kernel lets users make no namespaces"
@@ -172,6 +172,7 @@ class VirtualPhone:
         self.programs.mkdir(parents=True)
         shutil.copy(ADB / "bin" / "mksh", system / "sh")
         shutil.copy(ADB / "bin" / "toybox", system / "toybox")
+        shutil.copy(ADB / "usr" / "bin" / "original-awk", system / "awk")  # since Android 9
         for applet in subprocess.check_output([str(system / "toybox")], text=True).split():
             if applet != "su" and not (system / applet).exists():
                 (system / applet).symlink_to("toybox")

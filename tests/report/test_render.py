@@ -294,6 +294,15 @@ def test_nothing_measured(render: Render, tmp_path: Path) -> None:
     assert "no model was asked for" in Page(render(samples.write(tmp_path, []))).text
 
 
+def test_layers_that_were_counted_in_cycles_are_not_shown_as_time(render: Render, tmp_path: Path) -> None:
+    phone = samples.stick(tmp_path)
+    layers = [profile.Layer("conv", "", "DSP", None, cycles=7466069.0), profile.Layer("in", "", "CPU", 0.5)]
+    profile.write(tmp_path / phone["files"]["profile"], layers, "A Hexagon's.")
+    text = " ".join(Page(render(samples.write(tmp_path, [phone]))).text.split())
+    assert "0.500 ms and 7,466,069 cycles in all. A Hexagon's." in text
+    assert "Time (ms) Cycles Share" in text
+
+
 def test_text_of_the_run_stays_text(render: Render, tmp_path: Path) -> None:
     evil = '"><script>alert(1)</script>'
     bad = record(

@@ -222,7 +222,7 @@ def test_a_zip_keeps_links_and_gives_programs_their_rights(tmp_path: Path) -> No
             ("bin/data", "text", 0),
             ("bin/marked", "text", 0o100755),
             ("lib/link", "../bin/data", 0o120777),
-            ("lib/out", "../../out", 0o120777),
+            ("lib/out", "../../evil", 0o120777),
         ):
             member = zipfile.ZipInfo(name)
             member.external_attr = mode << 16

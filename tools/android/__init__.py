@@ -1,7 +1,8 @@
 """TensorFlow Lite on a phone, by its own program `benchmark_model`, over adb.
 
 The modules: `units` is what a phone has to compute on, `network` the inputs and outputs as files, `program`
-the program on the phone. See docs/phone.md.
+the program on the phone, `record` what is said of its times, `bundle` what a phone measures by itself. See
+docs/phone.md.
 """
 
 from __future__ import annotations
@@ -13,23 +14,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from tools import arrays, gate, measure
-from tools import profile as layer_times
-from tools.android import units
+from tools import arrays, gate
+from tools.android import bundle, record, units
 from tools.android.network import Network
-from tools.android.program import FOLDER, GIVE, NAME, Program, Timed
+from tools.android.program import FOLDER, GIVE, NAME, Program
 from tools.benchmark import Target, check_last, said_of
 from tools.phone import Phone, State, check_program, choose
 from tools.stage import Input, Output, Result, StageError, Tool, Unavailable, progress
 
 tool = Tool("android", packages=("ai-edge-litert", "numpy"))
 
-RUNTIME = "tflite"
 VARIANTS = tuple({"device": name} for name in units.UNITS)
 AWAKE_LIMIT_S = 1800.0
 COOL_LIMIT_S = 180.0
-STEADY_WIDTH = 0.1  # the steady run's mean may be off by so much from the rounds' before it is worth a word
-MIB_TO_MB = 1.048576  # benchmark_model's MB are 2^20 bytes
 
 
 @tool.command(measures=True, variants=VARIANTS)
@@ -48,12 +45,12 @@ def benchmark(
     budget_s: float = 10.0,
 ) -> Result:
     """Check the network on the phone against the reference, then measure its latency and profile it."""
-    target = Target(RUNTIME, device, precision, threads, budget_s)
+    target = Target(record.RUNTIME, device, precision, threads, budget_s)
     with said_of(target), _opened(target, tflite, benchmark_model, phone, cores) as opened:
         inputs, expected = arrays.read_reference(reference)
         progress(0.1, f"checking {len(expected)} outputs")
         answers, first = opened.program.answers(inputs, "reference")
-        opened.metadata.update(_delegates(first), tolerance=gate.limits(expected, precision))
+        opened.metadata.update(record.delegates(first), tolerance=gate.limits(expected, precision))
         correctness = gate.check(answers, expected, precision)
 
         cooled = opened.phone.cool_down(cool_to_degc, COOL_LIMIT_S)
@@ -63,29 +60,16 @@ def benchmark(
         after = opened.phone.state()
         check_last(timed.last, answers, expected, precision)
 
-        measure.write_samples(timed.measurement, samples)
-        layers = _layers(timed.profile)
-        layer_times.write(profile, layers, "benchmark_model's own, of runs apart from the timed ones.")
-        metrics = {**correctness, **timed.measurement.metrics(), **_metrics(timed)}
-        warnings = [
-            *opened.metadata.pop("warnings", ()),
-            *cooled.pop("warnings"),
-            *_slowed(before, after),
-            *_unsteady(timed, metrics["latency_p50_ms"]),
-            *([] if layers else ["benchmark_model printed no profile of the operators."]),
-        ]
+        metrics, said = record.of_timed(timed, before, after, samples, profile)
+        warnings = [*opened.metadata.pop("warnings", ()), *cooled.pop("warnings"), *said.pop("warnings")]
         metadata = {
             **opened.metadata,
-            **timed.measurement.metadata(),
-            "steady": timed.steady["inference"],
+            **said,
             "cooled": cooled,
-            "load_1m": before.load_1m,
-            "conditions_before": before.conditions,
-            "conditions_after": after.conditions,
             "connection_lost": timed.lost,
             **({"warnings": warnings} if warnings else {}),
         }
-    return Result(metrics=metrics, metadata=metadata, versions=opened.versions)
+    return Result(metrics={**correctness, **metrics}, metadata=metadata, versions=opened.versions)
 
 
 @tool.command(variants=VARIANTS)
@@ -101,12 +85,43 @@ def infer(
     precision: str = "fp32",
 ) -> Result:
     """Run the network on the phone on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
-    target = Target(RUNTIME, device, precision, threads)
+    target = Target(record.RUNTIME, device, precision, threads)
     with said_of(target), _opened(target, tflite, benchmark_model, phone, cores) as opened:
         outputs, first = opened.program.answers(arrays.read_inputs(images), "image")
         arrays.write(answers, outputs=outputs)
-        metadata = {**opened.metadata, **_delegates(first)}
+        metadata = {**opened.metadata, **record.delegates(first)}
     return Result(metrics={"n_inputs": len(outputs)}, metadata=metadata, versions=opened.versions)
+
+
+@tool.command()
+def pack(
+    tflite: Input,
+    reference: Input,
+    packed: Output = "{model}.phone-bundle.zip",
+    threads: int = 0,
+    precision: str = "fp32",
+    budget_s: float = 10.0,
+    rest_s: int = 10,
+) -> Result:
+    """Pack the network for a phone that measures by itself; `runner.py phone bundle` does the rest."""
+    target = Target(record.RUNTIME, "CPU", precision, threads, budget_s)
+    with said_of(target):
+        bundle.pack(target, tflite, reference, packed, rest_s)
+    return Result()
+
+
+@tool.command(cached=False, variants=bundle.VARIANTS)
+def unpack(
+    tflite: Input,
+    measured: Input,
+    samples: Output = "{model}.latency_ns.i64",
+    profile: Output = "{model}.android-profile.json",
+    measurement: str = "cpu",
+    precision: str = "fp32",
+    budget_s: float = 10.0,
+) -> Result:
+    """Check what a phone measured by itself; `runner.py phone import` gives it the files."""
+    return bundle.unpack(measured, tflite, measurement, precision, budget_s, samples, profile)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +156,9 @@ def _opened(
         network = Network(tflite)
         kept = units.cores(state, cores)
         n_threads = target.threads or len(kept) or state.n_cpus
-        metadata.update(_where(unit, n_threads, cores, kept), operations=_operations(unit, network))
+        metadata.update(
+            record.where(unit, n_threads, cores, kept), operations=record.operations(unit, network)
+        )
         pushed = phone.push({NAME: path, "network.tflite": tflite}, FOLDER)
         program = Program(
             phone=phone,
@@ -167,67 +184,3 @@ def _program(path: Optional[Path], state: State) -> Path:
         raise Unavailable(message, hint=f"Get it once: {GIVE}")
     check_program(path, state.abis)
     return path
-
-
-def _where(unit: units.Unit, threads: int, cores: str, kept: tuple[int, ...]) -> dict[str, Any]:
-    """What a record says of the unit; threads and cores are the CPU's, which has what a delegate leaves."""
-    name = f"CPU {threads} threads" if threads > 1 else "CPU 1 thread"
-    device = unit.name if unit.delegate else name + ("" if cores == "fast" else f", {cores} cores")
-    return {"device": device, "threads": threads, "cores": list(kept) or "all"}
-
-
-def _operations(unit: units.Unit, network: Network) -> Mapping[str, int]:
-    """What is computed in which type: known of the CPU; a delegate chooses its own types."""
-    return {} if unit.delegate else network.operations
-
-
-def _delegates(said: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record says of the units that really ran."""
-    found = {"delegates": said["delegates"]}
-    return {**found, "warnings": said["warnings"]} if said["warnings"] else found
-
-
-def _metrics(timed: Timed) -> dict[str, Any]:
-    """Times and memory that benchmark_model tells of a process."""
-    peak_mb = timed.profile["memory_peak_mb"]
-    known = {
-        "load_ms": timed.steady["init_ms"],
-        "first_inference_ms": timed.steady["first_inference_ms"],
-        "peak_rss_mb": peak_mb * MIB_TO_MB if peak_mb else None,
-    }
-    return {name: value for name, value in known.items() if value}
-
-
-def _layers(said: Mapping[str, Any]) -> list[layer_times.Layer]:
-    """The operators of an inference; a Hexagon's have cycles, and no time."""
-    return [
-        layer_times.Layer(row["name"], row["type"], row["executed_by"], row["time_ms"], cycles=row["cycles"])
-        for row in said["operators"]
-    ]
-
-
-def _slowed(before: State, after: State) -> list[str]:
-    """Say where heat or Android held the phone back, before or during the measurement."""
-    said = []
-    if after.throttling:
-        said.append(f"Android throttled the phone: thermal status {after.throttling} of 6 at the end.")
-    limits = {cluster.cpus: cluster.limit_khz for cluster in before.clusters}
-    for cluster in after.clusters:
-        was, now = limits.get(cluster.cpus), cluster.limit_khz
-        name = f"cores {cluster.cpus[0]} to {cluster.cpus[-1]}"
-        if was and now and now < was:
-            mhz = f"from {was // 1000} to {now // 1000} MHz"
-            said.append(f"The clock's limit of {name} fell {mhz} during the measurement: it throttled.")
-        elif was and was < cluster.max_khz:
-            mhz = f"{was // 1000} MHz, not to their {cluster.max_khz // 1000}"
-            said.append(f"The clock of {name} was limited to {mhz}, before the measurement began.")
-    return said
-
-
-def _unsteady(timed: Timed, median_ms: float) -> list[str]:
-    """Warn if the program's own summary of many runs in one process is another than the rounds'."""
-    mean_ms = timed.steady["inference"]["mean_ms"]
-    if abs(mean_ms / median_ms - 1) <= STEADY_WIDTH:
-        return []
-    text = f"The steady run's mean is {mean_ms:.4g} ms, the rounds' median {median_ms:.4g} ms"
-    return [f"{text}: clock or load changed meanwhile."]

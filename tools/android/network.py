@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import arrays
-from tools.stage import InvalidRequest
+from tools.stage import InvalidRequest, StageError
 from tools.tflite_model import dequantised, not_loaded, operations, quantised
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 class Network:
-    """A network's inputs and its one output. Attributes: `path`, `operations` (as tflite_model counts them).
+    """A network's inputs and its one output.
+
+    Attributes: `operations`, as tflite_model counts them; `output_tensor`, as its interpreter describes it.
 
     Raises:
         InvalidRequest: the file is no network, or one whose inputs or output cannot be told apart in files.
@@ -30,13 +32,13 @@ class Network:
             interpreter = Interpreter(model_path=str(path), experimental_op_resolver_type=plain)
         except ValueError as error:
             raise not_loaded(path, error) from error
-        self.path = path
         self.operations = operations(interpreter)
         self._inputs = interpreter.get_input_details()
-        self._outputs = interpreter.get_output_details()
-        if len(self._outputs) != 1:
-            message = f"{path.name} has {len(self._outputs)} outputs, and one is compared"
+        outputs = interpreter.get_output_details()
+        if len(outputs) != 1:
+            message = f"{path.name} has {len(outputs)} outputs, and one is compared"
             raise InvalidRequest(message, hint="Convert it with the output that counts.")
+        self.output_tensor = outputs[0]
         if any("," in tensor["name"] for tensor in self._inputs):
             message = f"{path.name}: benchmark_model cannot be told of an input with a comma in its name"
             raise InvalidRequest(message, hint="Convert it with other names.")
@@ -63,18 +65,28 @@ class Network:
             files[path.name] = path
         return files
 
-    def outputs(self, data: bytes) -> np.ndarray:
-        """Return the outputs [n, ...] of n inferences, each of them starting with the batch axis."""
+    def output(self, data: bytes) -> np.ndarray:
+        """Return one inference's output [1, ...], which starts with the batch axis.
+
+        Raises:
+            StageError: it is not as long as an output is.
+        """
         import numpy as np
 
-        (tensor,) = self._outputs
-        held = np.frombuffer(data, tensor["dtype"]).reshape(-1, *tensor["shape"][1:])
-        return dequantised(held, tensor)
+        if len(data) != self.output_bytes:
+            message = f"an output has {len(data)} bytes, not {self.output_bytes}"
+            raise StageError(message, hint="Is the phone's storage full?")
+        held = np.frombuffer(data, self.output_tensor["dtype"]).reshape(self.output_tensor["shape"])
+        return dequantised(held, self.output_tensor)
+
+    @property
+    def output_values(self) -> int:
+        """Values of one output."""
+        return int(self.output_tensor["shape"].prod())
 
     @property
     def output_bytes(self) -> int:
         """Bytes of one output."""
         import numpy as np
 
-        (tensor,) = self._outputs
-        return int(np.prod(tensor["shape"])) * np.dtype(tensor["dtype"]).itemsize
+        return self.output_values * np.dtype(self.output_tensor["dtype"]).itemsize

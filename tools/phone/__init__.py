@@ -14,7 +14,7 @@ docs/phone.md.
 from tools.phone.adb import HINT, Completed, ConnectionLost, Server
 from tools.phone.device import Phone
 from tools.phone.discovery import Found, choose, phones
-from tools.phone.files import Pushed, check_program
+from tools.phone.files import Pushed, check_program, program_abi
 from tools.phone.jobs import Finished
 from tools.phone.state import Cluster, State
 
@@ -32,4 +32,5 @@ __all__ = [
     "check_program",
     "choose",
     "phones",
+    "program_abi",
 ]

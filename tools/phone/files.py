@@ -25,6 +25,8 @@ STAT = "TZ=UTC stat -c 'is %n %s %i %z'"  # the same in Android's toybox and in 
 SPARE_BYTES = 64 * 2**20  # Android misbehaves on a full disk
 MACHINES = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86"}  # e_machine of the ELF header -> ABI
 
+ANY = "any"  # the ABI of a script
+
 
 @dataclasses.dataclass(frozen=True)
 class Pushed:
@@ -77,18 +79,27 @@ def check_program(path: Path, abis: tuple[str, ...] = tuple(MACHINES.values())) 
         InvalidRequest: it is neither.
         Unsupported: it is for another ABI.
     """
+    abi = program_abi(path)
+    if abi not in (ANY, *abis):
+        message = f"{path.name} is for {abi}, and the phone runs {', '.join(abis)}"
+        raise Unsupported(message, hint=f"Give the one that is made for {abis[0]}.")
+
+
+def program_abi(path: Path) -> str:
+    """Return the ABI that a program or library is for, by its ELF header; `any` for a script.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
     with path.open("rb") as file:
         header = file.read(20)
     if header[:2] == b"#!":
-        return
+        return ANY
     if header[:4] != b"\x7fELF":
         message = f"{path.name} is no program for Android (neither ELF nor a script)"
         raise InvalidRequest(message, hint="Is it an archive, or a page that a download gave instead?")
     machine = int.from_bytes(header[18:20], "little")
-    abi = MACHINES.get(machine, f"ELF machine {machine}")
-    if abi not in abis:
-        message = f"{path.name} is for {abi}, and the phone runs {', '.join(abis)}"
-        raise Unsupported(message, hint=f"Give the one that is made for {abis[0]}.")
+    return MACHINES.get(machine, f"ELF machine {machine}")
 
 
 def pull(phone: Phone, source: str, target: Path) -> None:

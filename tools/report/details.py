@@ -127,8 +127,9 @@ def _profile(data: Any) -> Profile:
     layers = [
         Layer(
             *(str(row[key]) for key in ("name", "type", "executed_as")),
-            *(None if row.get(key) is None else _number(row[key]) for key in ("time_ms", "cycles")),
-            str(row.get("source", "")),
+            time_ms=None if row["time_ms"] is None else _number(row["time_ms"]),
+            source=str(row.get("source", "")),
+            cycles=None if row.get("cycles") is None else _number(row["cycles"]),
         )
         for row in data["layers"]
     ]

@@ -1,7 +1,9 @@
-"""Snapdragon: DLC and context binary for a phone's HTP, and that HTP's emulator, on Qualcomm's QNN.
+"""Snapdragon: DLC and context binary for a phone's HTP, that HTP's emulator, and SNPE on a phone.
 
-Without SDK and without phone, by the package onnxruntime-qnn. The modules: `qnn` is compiler, emulator
-and writer of DLCs; `dlc` reads one; `quantizing` and `comparing` are for int8 and int16.
+Without SDK and without phone, by the package onnxruntime-qnn: `qnn` is compiler, emulator and writer of DLCs,
+`dlc` reads one, `quantizing` and `comparing` are for int8 and int16. With Qualcomm's SDK: `sdk` finds and
+calls it, `converting` is for its converters, `net_run`, `phone_run` and `failures` for its programs on a
+phone. `bench` and `diagview` read what it printed.
 """
 
 from __future__ import annotations

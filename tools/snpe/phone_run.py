@@ -203,7 +203,7 @@ def _layers(found: dict[str, Any]) -> list[layer_times.Layer]:
     """Return the layers that have a time or cycles."""
     return [
         layer_times.Layer(
-            row["name"] or f"layer {row['index']}", "", row["ran_on"], row["time_ms"], row["cycles"]
+            row["name"] or f"layer {row['index']}", "", row["ran_on"], row["time_ms"], cycles=row["cycles"]
         )
         for row in found["layers"]
         if row["time_ms"] is not None or row["cycles"] is not None
