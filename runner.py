@@ -243,7 +243,7 @@ def doctor(
     work: Work = WORK,
     as_json: Json = False,
     install_udev: Annotated[
-        bool, typer.Option("--install-udev", help="Let every user open the sticks, after asking.")
+        bool, typer.Option("--install-udev", help="Let every user open sticks and cameras, after asking.")
     ] = False,
 ) -> None:
     """Say what is here, what is missing, and the command that mends it."""
