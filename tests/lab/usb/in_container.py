@@ -30,6 +30,10 @@ BUS = Path("/dev/bus/usb/001")
 SCRIPT = Path(__file__).with_name("load_network.py")
 RUNNER = [sys.executable, str(ROOT / "runner.py")]
 SETTLE_S = 2
+# udev looks for changed rules at most every 3 s, and `udevadm control --reload`, which would be at once, is
+# now and then lost on udev 252 ("Invalid sender uid 65534, ignoring message"); a person takes longer to
+# replug a stick
+REPLUG_S = 4
 
 
 def as_in_compose(service: Service) -> Service:
@@ -40,7 +44,11 @@ def as_in_compose(service: Service) -> Service:
 def node_alone(service: Service) -> Service:
     """Give it the stick's node as it is at the start, like `docker run --device`."""
     node = max(BUS.iterdir())
-    return dataclasses.replace(service, binds=(), device_cgroup_rules=(), devices=(f"{node}:{node}:rwm",))
+    others = tuple(volume for volume in service.volumes if ":/dev/bus/usb:" not in volume)
+    assert others != service.volumes, service.volumes
+    return dataclasses.replace(
+        service, volumes=others, device_cgroup_rules=(), devices=(f"{node}:{node}:rwm",)
+    )
 
 
 CASES: dict[str, Callable[[Service], Service]] = {
@@ -107,6 +115,7 @@ def main(folder: Path, limit_s: str) -> None:
     for name in CASES:
         if name != "before the udev rules":
             subprocess.run([*RUNNER, "doctor", "--install-udev"], input="y\n", text=True, check=True)
+            time.sleep(REPLUG_S)
         report = folder / name
         report.mkdir()
         stick = Stick(report, "none")
