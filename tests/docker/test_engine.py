@@ -55,8 +55,9 @@ def test_the_main_job_in_containers(tmp_path_factory: pytest.TempPathFactory) ->
     assert (project.work / "runs" / "latest" / "report.html").stat().st_size > 10_000
     again = project.run("all", "--model", "squeezenet", "--budget-s", "1", engine="docker")
     assert again.returncode == 0, again.stderr
-    ran = {stage["stage"] for stage in project.results()["run"]["stages"] if not stage["cached"]}
-    assert all(".benchmark" in name or ".emulate" in name for name in ran)
+    done_again = [stage for stage in project.results()["run"]["stages"] if not stage["cached"]]
+    ran = {stage["stage"] for stage in done_again if stage["status"] == "ok"}
+    assert all(".benchmark" in name for name in ran)
 
 
 def test_a_host_without_usb_is_said_and_stays_as_it_is(
