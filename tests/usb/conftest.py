@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from host import ROOT
 from host.docker_cli import client
 from host.engines.choose import services
-from tests.lab.usb.guest import Guest, debian_package
+from tests.lab.usb.guest import CACHE, Guest, debian_package
 from tests.lab.usb.in_container import CASES
 from tests.lab.usb.stick import FAULTS
 
@@ -92,16 +93,27 @@ def beside_stick(
     return {fault: Run.read(folder / fault) for fault in FAULTS}
 
 
+def unpack(image: str, folder: Path) -> None:
+    """Write the files of an image of this host's engine into a folder."""
+    create = [client(), "create", image]
+    container = subprocess.run(create, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    try:
+        with subprocess.Popen([client(), "export", container], stdout=subprocess.PIPE) as export:
+            tar = ["tar", "--extract", "--same-permissions", "--directory", str(folder)]
+            subprocess.run(tar, stdin=export.stdout, check=True)
+        assert export.returncode == 0
+    finally:
+        subprocess.run([client(), "rm", container], check=True, stdout=subprocess.DEVNULL)
+
+
 @pytest.fixture(scope="session")
 def in_container(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:
     """The plug-in loads a network in the container of `ncs`, beside a stick, in each of CASES."""
     folder = tmp_path_factory.mktemp("container")
     shutil.copy(debian_package("udev"), folder / "udev.deb")
-    image = services(folder)["ncs"].image
-    save = [client(), "save", "--output", str(folder / "image.tar"), image]
-    subprocess.run(save, check=True)
-    argv = [sys.executable, "-m", "tests.lab.usb.in_container", str(folder), str(PATIENCE_S)]
-    done = guest.run(*argv, shared=folder, limit_s=BOOT_LIMIT_S, cwd=ROOT)
-    (folder / "image.tar").unlink()
+    with tempfile.TemporaryDirectory(dir=CACHE) as image:  # not in `folder`, which the guest does not cache
+        unpack(services(folder)["ncs"].image, Path(image))
+        argv = [sys.executable, "-m", "tests.lab.usb.in_container", str(folder), image, str(PATIENCE_S)]
+        done = guest.run(*argv, shared=folder, limit_s=BOOT_LIMIT_S, cwd=ROOT)
     assert done.code == 0, done.output
     return {case: Run.read(folder / case) for case in CASES}

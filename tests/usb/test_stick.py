@@ -48,9 +48,9 @@ def test_what_the_plugin_says_of_a_stick_that_is_pulled_out_in_the_middle_of_the
 ) -> None:
     run = beside_stick["unplugged"]
     assert 0 < len(run.firmware) < len(beside_stick["none"].firmware)
+    # it tells of the broken transfer only if libusb notices the error before the absence
     assert run.error == NOT_INITIALISED
-    assert "bulk write: Input/Output Error" in run.output
-    assert NOT_SENT in run.output
+    assert NOT_BACK in run.output
 
 
 def test_the_plugin_waits_without_end_for_a_stick_that_does_not_answer(beside_stick: Runs) -> None:

@@ -1,10 +1,10 @@
 """The tool `ncs` in containers of a real Docker engine, beside a simulated stick: runs in the guest.
 
-    python -m tests.lab.usb.in_container FOLDER LIMIT_S
+    python -m tests.lab.usb.in_container FOLDER IMAGE LIMIT_S
 
-FOLDER has `image.tar` and `udev.deb`. Each of CASES gets a stick of its own, and a folder in FOLDER: what
-the stick saw, the `output` of the container, and `states`, what `runner.py devices` calls the stick before
-and after it.
+IMAGE has the files of the image `ncs`, which are mounted: loading them takes an emulated processor minutes.
+FOLDER has `udev.deb`. Each of CASES gets a stick of its own, and a folder in FOLDER: what the stick saw,
+the `output` of the container, and `states`, what `runner.py devices` calls the stick before and after it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ from tests.lab.usb.stick import Stick
 BUS = Path("/dev/bus/usb/001")
 SCRIPT = Path(__file__).with_name("load_network.py")
 RUNNER = [sys.executable, str(ROOT / "runner.py")]
+OTHERS = ("dev", "proc", "sys", "sbin")  # folders that the kernel fills, and Docker with its init
 SETTLE_S = 2
 # udev looks for changed rules at most every 3 s, and `udevadm control --reload`, which would be at once, is
 # now and then lost on udev 252 ("Invalid sender uid 65534, ignoring message"); a person takes longer to
@@ -58,7 +60,15 @@ CASES: dict[str, Callable[[Service], Service]] = {
 }
 
 
-def run_case(name: str, report: Path, limit_s: str) -> None:
+def with_files(service: Service, image: Path) -> Service:
+    """Give it the folders of the image, but OTHERS."""
+    folders = [path for path in image.iterdir() if path.is_dir() and not path.is_symlink()]
+    full = [path for path in folders if path.name not in OTHERS and any(path.iterdir())]
+    mounts = tuple(f"{path}:/{path.name}:ro" for path in full)
+    return dataclasses.replace(service, volumes=(*service.volumes, *mounts))
+
+
+def run_case(name: str, report: Path, image: Path, limit_s: str) -> None:
     """Run the plug-in in a container with the settings of compose.yaml, as the case changes them."""
     work = Path("/run/work")
     shutil.rmtree(work, ignore_errors=True)
@@ -67,7 +77,7 @@ def run_case(name: str, report: Path, limit_s: str) -> None:
     shutil.copy(SCRIPT, work)
     time.sleep(SETTLE_S)  # for the kernel and udev to have seen the stick
     before = stick_state()
-    service = CASES[name](services(work)["ncs"])
+    service = with_files(CASES[name](services(work)["ncs"]), image)
     container = connect().containers.create(
         service.image,
         ["/work/load_network.py", "/work", limit_s],
@@ -97,21 +107,28 @@ def start_udev(package: Path) -> None:
     subprocess.run(["/lib/systemd/systemd-udevd", "--daemon"], check=True)
 
 
-def start_docker(log: Path, image: Path) -> None:
-    """Start an engine whose containers can have no network, and give it the image."""
+def start_docker(log: Path, image: Path, name: str) -> None:
+    """Start an engine whose containers can have no network, and give it the image, its folders empty."""
     daemon = ["dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
     with log.open("w") as file:
         subprocess.Popen(daemon, stdout=file, stderr=file)
     while not Path("/var/run/docker.sock").exists():
         time.sleep(0.2)
-    # by the client, which has no time limit: unpacking takes minutes on an emulated processor
-    subprocess.run([client(), "load", "--quiet", "--input", str(image)], check=True)
+    archive = Path("/run/image.tar")
+    with tarfile.open(archive, "w") as tar:
+        for path in image.iterdir():
+            entry = tar.gettarinfo(path, path.name)
+            if path.name in OTHERS:
+                entry.type = tarfile.DIRTYPE  # also where it is a link
+            tar.addfile(entry)
+    settings = ["--change", "ENV PYTHONPATH=/opt/src"]
+    subprocess.run([client(), "import", *settings, str(archive), name], check=True)
 
 
-def main(folder: Path, limit_s: str) -> None:
+def main(folder: Path, image: Path, limit_s: str) -> None:
     start_udev(folder / "udev.deb")
-    start_docker(folder / "dockerd.log", folder / "image.tar")
-    note("the image is there")
+    start_docker(folder / "dockerd.log", image, services(folder)["ncs"].image)
+    note("Docker runs")
     for name in CASES:
         if name != "before the udev rules":
             subprocess.run([*RUNNER, "doctor", "--install-udev"], input="y\n", text=True, check=True)
@@ -119,7 +136,8 @@ def main(folder: Path, limit_s: str) -> None:
         report = folder / name
         report.mkdir()
         stick = Stick(report, "none")
-        beside(stick.live, [sys.executable, "-m", "tests.lab.usb.in_container", name, str(report), limit_s])
+        again = [sys.executable, "-m", "tests.lab.usb.in_container", name, str(report), str(image), limit_s]
+        assert beside(stick.live, again) == 0, name
         note(name)
 
 
@@ -130,6 +148,6 @@ def note(what: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] in CASES:
-        run_case(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+        run_case(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
     else:
-        main(Path(sys.argv[1]), sys.argv[2])
+        main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
