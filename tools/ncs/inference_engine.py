@@ -129,7 +129,10 @@ KNOWN = (
         f"Install the udev rule: {INSTALL_RULES}.",
     ),
     (
-        r"X_LINK_(?:COMMUNICATION|TIMEOUT|ERROR)|NC_TIMEOUT|NC_MYRIAD_ERROR|Failed to (?:read|write|queue)\b",
+        (
+            r"revision from not booted|X_LINK_(?:COMMUNICATION|TIMEOUT|ERROR)|NC_TIMEOUT|NC_MYRIAD_ERROR"
+            r"|Failed to (?:read|write|queue)\b"
+        ),
         DeviceNotFound,
         "the stick does not answer any more",
         REPLUG,
