@@ -15,6 +15,19 @@ from host import ROOT
 
 LAB = Path(__file__).parent / "lab"
 NOWHERE = "http://127.0.0.1:9"  # a port that nobody listens on: no test ever fetches from the internet
+SMALL = """
+[small]
+about = "one convolution"
+image_size = 32
+channels = 3
+classes = 5
+layers = [
+    { name = "conv", op = "conv", filters = 4, kernel = 3 },
+    { name = "pool", op = "global_avg_pool" },
+    { name = "flat", op = "flatten" },
+    { name = "logits", op = "fully_connected", units = "classes", activation = "none" },
+]
+"""
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "work", "tests", "docs")
 
 

@@ -17,7 +17,7 @@ from host import ROOT, sdks
 from host.unpack import unpack_all
 from tests.conftest import RunStage
 from tests.lab import sdks as lab
-from tests.project import Project
+from tests.project import SMALL, Project
 from tools.stage import InvalidRequest, StageError
 
 VARIABLE = "MOBILE_ACCELERATOR_NCS1_SDK"
@@ -28,19 +28,6 @@ NETWORK = {
     "channels": 3,
     "classes": 11,
 }
-SMALL = """
-[small]
-about = "one convolution"
-image_size = 32
-channels = 3
-classes = 5
-layers = [
-    { name = "conv", op = "conv", filters = 4, kernel = 3 },
-    { name = "pool", op = "global_avg_pool" },
-    { name = "flat", op = "flatten" },
-    { name = "logits", op = "fully_connected", units = "classes", activation = "none" },
-]
-"""
 KINDS = {
     "ncsdk 1": (lambda folder, python: lab.ncsdk(folder, python, 1), "ncsdk", "1.12.01.01"),
     "ncsdk 2": (lambda folder, python: lab.ncsdk(folder, python, 2), "ncsdk", "2.10.01.01"),

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
+from tools import printed
+
 LIMIT_BYTES = 4 << 20  # a row has about 90 characters, and no network some ten thousand layers
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -118,14 +120,7 @@ def parse(text: str) -> dict[str, Any]:
         return _failed(f"there are {len(totals)} profiles in it", "Give one run's output.", **found)
     if totals and layers:
         warnings = _warnings(totals[0], found["host_ms"], layers, table)
-        return {
-            "status": "ok",
-            "reason": None,
-            "hint": None,
-            "error_code": None,
-            **found,
-            "warnings": warnings,
-        }
+        return printed.ok({"error_code": None, **found, "warnings": warnings})
     if layers or TABLE in text:
         return _failed(f"the table is cut off after {len(layers)} layers", "Run mvNCProfile again.", **found)
     if runs or STARTED in text:
@@ -198,13 +193,6 @@ def _failed(
     **found: Any,
 ) -> dict[str, Any]:
     times = dict.fromkeys(("total_ms", "host_ms", "overhead_ms", "first_host_ms"))
-    return {
-        "status": "failed",
-        "reason": reason,
-        "hint": hint,
-        "error_code": code,
-        **times,
-        "layers": [],
-        "warnings": [],
-        **found,
-    }
+    return printed.failed(
+        reason, hint, **{"error_code": code, **times, "layers": [], "warnings": [], **found}
+    )

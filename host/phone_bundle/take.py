@@ -14,7 +14,6 @@ import json
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,12 +25,12 @@ from host.options import Running
 from host.phone_bundle import ENGINE, FORMAT, MANIFEST, RESULTS
 from host.plan import PRECISION, Stage
 from host.store import Store
+from host.unpack import BROKEN
 from host.weights import Weights
 from tools.stage import InvalidRequest, check_name
 
 LIMIT_BYTES = 8 << 30
 AGAIN = "Bring it from the phone again."
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, KeyError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +217,7 @@ def _archive(path: Path) -> Iterator[tuple[str, bytes]]:
         raise InvalidRequest(
             message, hint="Give the folder that was on the phone, or a .zip or .tar of it."
         ) from None
-    except BROKEN as error:
+    except (*BROKEN, KeyError) as error:
         message = f"{path} is no .zip or .tar, or is cut off: {error}"
         raise InvalidRequest(message, hint=AGAIN) from None
 

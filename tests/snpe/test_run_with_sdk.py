@@ -12,23 +12,10 @@ import pytest
 from host import ROOT
 from tests.lab import snpe_sdk, virtual_phone
 from tests.lab.virtual_phone import VirtualPhone
-from tests.project import Project
+from tests.project import SMALL, Project
 
 SCHEMA = json.loads((ROOT / "host" / "results.schema.json").read_text())
 MISSING = virtual_phone.missing()
-SMALL = """
-[small]
-about = "one convolution"
-image_size = 32
-channels = 3
-classes = 5
-layers = [
-    { name = "conv", op = "conv", filters = 4, kernel = 3 },
-    { name = "pool", op = "global_avg_pool" },
-    { name = "flat", op = "flatten" },
-    { name = "logits", op = "fully_connected", units = "classes", activation = "none" },
-]
-"""
 
 
 @pytest.mark.tool

@@ -75,15 +75,8 @@ class Timed:
         """Return what the calls of `timed_script` gave."""
         (steadily,), (profiled,) = runs["steady"], runs["profile"]
         rounds = [samples_of(each["inference"]) for each in runs["round"]]
-        measurement = Measurement(
-            rounds=rounds,
-            wall_ns=sum(map(sum, rounds)),
-            loop_overhead_ns=0.0,  # it times each inference by itself
-            warmups=sum(each["warmup"]["n_runs"] for each in runs["round"]),
-            stopped="budget",
-            budget_s=budget_s,
-        )
-        return cls(measurement, steadily, profiled, last, lost)
+        warmups = sum(each["warmup"]["n_runs"] for each in runs["round"])
+        return cls(Measurement.told(rounds, warmups, budget_s), steadily, profiled, last, lost)
 
 
 @dataclasses.dataclass(frozen=True)

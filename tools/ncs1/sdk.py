@@ -11,8 +11,8 @@ and in that folder `env/bin/python3`, a Python 3.5 to 3.7 with what the SDK need
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-import hashlib
 import importlib.util
 import json
 import os
@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Optional
 
-from tools import ncsdk
+from tools import ncsdk, vendor_sdk
 from tools.ncs1.link import Worker
 from tools.profile import Layer
 from tools.stage import DeviceNotFound, SdkMissing, StageError, Unsupported
@@ -33,7 +33,6 @@ MISSING = f"Give NCSDK or OpenVINO 2020.3: --sdk ncs1=PATH. {DOCS}"
 ENGINE = "deployment_tools/inference_engine"
 FIRMWARE = f"{ENGINE}/lib/intel64/usb-ma2450.mvcmd"
 PYTHONS = ("python3.7", "python3.6", "python3.5")
-SIMULATED = "SIMULATED"  # a file that the tests' stand-ins have; what is made with them is labelled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Network:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sdk:
+class Sdk(abc.ABC):
     """An SDK in `home`, run with the interpreter `python`; `scratch` is a folder for what it writes."""
 
     home: Path
@@ -62,10 +61,10 @@ class Sdk:
 
     def describe(self) -> dict[str, Any]:
         """Return what a record says of it: version, and the sha256 of what runs on and talks to the stick."""
-        files = sorted(path for pattern in self.evidence for path in self.home.glob(pattern))
-        hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-        simulated = {"simulated": True} if (self.home / SIMULATED).exists() else {}
-        return {"runtime": self.runtime, "sdk": {"version": self.version, "sha256": hashes}, **simulated}
+        sums = vendor_sdk.checksums(self.home, self.evidence)
+        hashes = {path.name: digest for path, digest in sums.items()}
+        about = {"version": self.version, "sha256": hashes}
+        return {"runtime": self.runtime, "sdk": about, **vendor_sdk.simulated(self.home)}
 
     @property
     def version(self) -> str:
@@ -87,8 +86,7 @@ class Sdk:
             "LD_LIBRARY_PATH": [libraries, *self.libraries()],
             "PYTHONPATH": self.modules(),
         }
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-        return {**kept, **{key: os.pathsep.join(map(str, value)) for key, value in paths.items()}}
+        return vendor_sdk.environment({key: os.pathsep.join(map(str, value)) for key, value in paths.items()})
 
     def link(self, libraries: Path) -> None:
         """Link what its processes are to find by another name into `libraries`."""
@@ -104,17 +102,17 @@ class Sdk:
         """Return the folders of its Python modules."""
         return []
 
+    @abc.abstractmethod
     def convert(self, network: Network, shaves: int) -> tuple[list[str], tuple[int, ...]]:
         """Convert a network; return what the worker needs to run it, and the shape that it then takes.
 
         Raises:
             Unsupported: the SDK cannot, or not this network.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def profile(self, worker: Worker, network: Network, shaves: int) -> tuple[list[Layer], dict[str, Any]]:
         """Return the layers of the network that the worker runs, and what else the SDK says of their run."""
-        raise NotImplementedError
 
     def call(self, argv: Sequence[str], made: Sequence[Path]) -> str:
         """Run one of its programs; return what it printed, if it made the files `made`.
@@ -122,25 +120,15 @@ class Sdk:
         Raises:
             Unsupported, DeviceNotFound, StageError: as the error says that it reported, if it did.
         """
-        done = subprocess.run(
-            [self.python, *argv],
-            cwd=self.scratch,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-        said = done.stdout.decode(errors="replace")
-        print(said, flush=True)  # the log
+        code, said = vendor_sdk.run([self.python, *argv], self.scratch, self.environment())
         name = Path(argv[0]).name
         error = ncsdk.find_error(said)
         if error:
             message = f"{name}: {error['message']}"
             raise _class_of(error["code"])(message, hint=error["hint"])
-        if done.returncode or not all(path.is_file() for path in made):
+        if code or not all(path.is_file() for path in made):
             last = next((line for line in reversed(said.splitlines()) if line.strip()), "it said nothing")
-            message = f"{name} ended with code {done.returncode}: {ncsdk.ANSI.sub('', last).strip()[:300]}"
+            message = f"{name} ended with code {code}: {ncsdk.ANSI.sub('', last).strip()[:300]}"
             hint = f"The log says more. It needs what its requirements.txt names in {self.python}."
             raise StageError(message, hint=hint)
         return said

@@ -161,14 +161,7 @@ def _time(checked: _Checked, target: Target) -> tuple[list[Ran], int]:
 
 def _measurement(totals_ms: list[float], budget_s: float) -> measure.Measurement:
     samples = [max(round(total * 1e6), 1) for total in totals_ms]
-    return measure.Measurement(
-        rounds=[[sample] for sample in samples],
-        wall_ns=sum(samples),
-        loop_overhead_ns=0.0,
-        warmups=1,
-        stopped="budget",
-        budget_s=budget_s,
-    )
+    return measure.Measurement.told([[sample] for sample in samples], 1, budget_s)
 
 
 def _split(runs: list[Ran]) -> dict[str, float]:

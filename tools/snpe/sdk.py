@@ -11,7 +11,6 @@ the folder given, or one or two levels deeper (`snpe-2.9.0.4462/`, `qairt/2.41.0
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any, Optional
 
+from tools import vendor_sdk
 from tools.stage import SdkMissing, StageError, Unsupported
 
 DOCS = "docs/snapdragon.md says where to get one."
@@ -27,7 +27,6 @@ MISSING = f"Give SNPE or QAIRT, zip or folder: --sdk snpe=PATH (or --snpe-sdk PA
 HOST = "bin/x86_64-linux-clang"
 MARK = f"{HOST}/snpe-dlc-info"
 VERSION = re.compile(r"(?:^|-)(\d+(?:\.\d+){2,4})$")  # of snpe-1.31.0.522, 2.14.2.230905
-SIMULATED = "SIMULATED"  # a file that the tests' stand-ins have; what is made with them is labelled
 SAVED_QUANTISED = re.compile(r"Saved quantized dlc to|Writing quantized model", re.IGNORECASE)
 CONVERTED = re.compile(r"Conversion completed successfully|INFO_CONVERSION_SUCCESS")
 ERROR = re.compile(r"\bERROR\b|\berror_code=(\d+)|^\w*Error: ")
@@ -121,16 +120,11 @@ class Sdk:
             "bin/aarch64-android*/snpe-net-run",
             "lib/aarch64-android*/libSNPE.so",
         )
-        files = sorted(path for pattern in patterns for path in self.home.glob(pattern))
-        hashes = {
-            str(path.relative_to(self.home)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-        }
+        sums = vendor_sdk.checksums(self.home, patterns)
+        hashes = {str(path.relative_to(self.home)): digest for path, digest in sums.items()}
         needs = f"{self.needs.system}, Python {self.needs.python}"
-        simulated = {"simulated": True} if (self.home / SIMULATED).exists() else {}
-        return {
-            "sdk": {"name": self.name, "version": self.version, "needs": needs, "sha256": hashes},
-            **simulated,
-        }
+        about = {"name": self.name, "version": self.version, "needs": needs, "sha256": hashes}
+        return {"sdk": about, **vendor_sdk.simulated(self.home)}
 
     def call(self, program: str, *arguments: str, scratch: Path) -> str:
         """Run one of its programs for this machine and return all that it printed, whatever its exit code.
@@ -146,18 +140,7 @@ class Sdk:
         if not path.is_file():
             message = f"{self.name} has no {program}"
             raise Unsupported(message, hint=f"Is it the package for Linux, and whole? {DOCS}")
-        argv = [*self._launcher(path, scratch), *arguments]
-        done = subprocess.run(
-            argv,
-            cwd=scratch,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-        said = done.stdout.decode(errors="replace")
-        print(said, flush=True)  # the log
+        _, said = vendor_sdk.run([*self._launcher(path, scratch), *arguments], scratch, self._environment())
         return said
 
     def make(self, target: Path, success: Optional[re.Pattern[str]], program: str, *arguments: str) -> None:
@@ -218,16 +201,16 @@ class Sdk:
 
     def _environment(self) -> dict[str, str]:
         """Return the variables that the SDK's envsetup.sh sets, as far as its programs need them."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-        return {
-            **kept,
-            "SNPE_ROOT": str(self.home),
-            "QNN_SDK_ROOT": str(self.home),
-            "PATH": f"{self.home / HOST}:{os.environ.get('PATH', '')}",
-            "LD_LIBRARY_PATH": f"{self.home / 'lib' / 'x86_64-linux-clang'}",
-            "PYTHONPATH": f"{self.home / 'lib' / 'python'}",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
+        return vendor_sdk.environment(
+            {
+                "SNPE_ROOT": str(self.home),
+                "QNN_SDK_ROOT": str(self.home),
+                "PATH": f"{self.home / HOST}:{os.environ.get('PATH', '')}",
+                "LD_LIBRARY_PATH": f"{self.home / 'lib' / 'x86_64-linux-clang'}",
+                "PYTHONPATH": f"{self.home / 'lib' / 'python'}",
+                "PYTHONDONTWRITEBYTECODE": "1",
+            }
+        )
 
 
 def find(folder: Optional[Path]) -> Sdk:
