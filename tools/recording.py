@@ -15,9 +15,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Optional, Protocol, Sequence
+from typing import TYPE_CHECKING, Callable, ContextManager, Optional, Protocol, Sequence
 
-from tools.stage import DeviceNotFound, StageError, progress, write_json
+from tools.stage import DeviceNotFound, Result, StageError, progress, write_json
 from tools.trace import TIME, Meta, Writer
 
 if TYPE_CHECKING:
@@ -45,6 +45,21 @@ class Reader(Protocol):
         Raises:
             DeviceNotFound: the meter is gone.
         """
+
+
+def run(opened: ContextManager[Reader], trace: Path, *, duration_s: float, live_port: int) -> Result:
+    """Do what every meter's command does: open the meter, record it to `trace`, and say what was recorded.
+
+    `live_port`: of the page that shows the samples as they come, 0 for none.
+
+    Raises:
+        DeviceNotFound: there is no such meter, or it was lost; what was sampled before is in `trace`.
+        StageError: as `record`.
+    """
+    with opened as reader:
+        meta = record(reader, trace, duration_s=duration_s)
+    facts = dataclasses.asdict(meta)
+    return Result(metrics={"dropped": facts.pop("dropped")}, metadata=facts)
 
 
 def record(
