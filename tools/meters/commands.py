@@ -1,4 +1,7 @@
-"""The tool's commands, one for each meter; `rate_hz` is how often a meter is read that has to be asked."""
+"""The tool's commands, one for each meter; `rate_hz` is how often a meter is read that has to be asked.
+
+`phone` is the user's --phone, which opens the runner's way to phones; `meter_serial` goes before it.
+"""
 
 from __future__ import annotations
 
@@ -75,6 +78,7 @@ def battery(
     duration_s: float = 0.0,
     live_port: int = 0,
     rate_hz: float = 5.0,
+    phone: str = "",
     current_unit: str = "auto",
     discharge_sign: str = "auto",
 ) -> Result:
@@ -82,7 +86,7 @@ def battery(
 
     `current_unit` is uA or mA, `discharge_sign` that of a reading while the battery is discharged, + or -.
     """
-    opened = meters.battery.opened(meter_serial, rate_hz, current_unit, discharge_sign)
+    opened = meters.battery.opened(meter_serial or phone, rate_hz, current_unit, discharge_sign)
     return recording.run(opened, trace, duration_s=duration_s, live_port=live_port)
 
 
@@ -93,9 +97,10 @@ def odpm(
     duration_s: float = 0.0,
     live_port: int = 0,
     rate_hz: float = 5.0,
+    phone: str = "",
 ) -> Result:
     """Record the energy counters of a Pixel phone's rails."""
-    opened = meters.odpm.opened(meter_serial, rate_hz)
+    opened = meters.odpm.opened(meter_serial or phone, rate_hz)
     return recording.run(opened, trace, duration_s=duration_s, live_port=live_port)
 
 

@@ -12,8 +12,9 @@ from tools.trace import TIME
 if TYPE_CHECKING:
     from tools.trace import Chunk
 
+    Rows = Sequence[Sequence[float]]
+
 Item = TypeVar("Item")
-Rows = Sequence[Sequence[float]]
 
 
 class Pending(Generic[Item]):
