@@ -16,8 +16,7 @@ import pytest
 
 from host import ROOT, udev
 from tests.lab.virtual_usb import VirtualHost
-from tools import trace
-from tools import power_monitors
+from tools import power_monitors, trace
 from tools.stage import DeviceNotFound, InvalidRequest, StageError
 from tools.trace import Trace
 

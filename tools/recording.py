@@ -74,6 +74,8 @@ def run(opened: ContextManager[Reader], trace: Path, *, duration_s: float, live_
         DeviceNotFound: there is no such meter, or it was lost; what was sampled before is in `trace`.
         StageError: as `record`.
     """
+    import pyarrow.parquet  # noqa: F401 - takes up to a second, in which an opened meter would sample unread
+
     with opened as reader:
         meta = record(reader, trace, duration_s=duration_s)
     facts = dataclasses.asdict(meta)

@@ -2,7 +2,7 @@
 
 pyusb reads one after the other. Threads with a read each would bring packets out of order, a late one by any
 number of places, which a sequence number of 4 bits does not mend (tried: it failed under load). libusb itself
-can have many transfers at one endpoint, and they end in their order. So its C interface is called here (libusb
+can have many transfers at one endpoint, which end in their order. So its C interface is called here (libusb
 1.0, "Asynchronous device I/O"), with the structures that pyusb 1.3.1 has for isochronous transfers.
 """
 

@@ -17,7 +17,7 @@ from tools.stage import DeviceNotFound, StageError
 SILENT_S = 5.0  # without a sample, of a device that was told to sample
 
 Append = Callable[[bytes], None]
-# Reads until the event is set, and gives what comes to the function; raises DeviceNotFound if the device goes.
+# Reads until the event is set, and gives what comes to the function; DeviceNotFound if the device goes.
 Pump = Callable[[Append, threading.Event], None]
 
 

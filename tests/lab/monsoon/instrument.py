@@ -1,6 +1,6 @@
 """A simulated Monsoon power monitor: what it answers and which packets it sends, whatever carries them.
 
-It speaks the USB protocol of tools/monsoon/protocol.py, written anew from the layouts, not with the tool's own
+It speaks the USB protocol of tools/monsoon/protocol.py, written anew from the layouts, without the tool's
 code. What no source says is made up and of no weight: it calibrates itself five times when it begins, then at
 the rhythm that it is told, a zero and a reference each.
 
