@@ -18,6 +18,7 @@ from tools.stage import DeviceNotFound, InvalidRequest, StageError, Unsupported
 from tools.usb import Host
 
 STAND_IN = "MOBILE_ACCELERATOR_SIMULATED_MONSOON"  # a module with a function `backend` for pyusb
+SIMULATED = "(simulated)"  # in what a device of the lab calls itself (tests/lab/usb)
 ANSWER_MS = 1000
 READ_MS, DRAIN_MS = 100, 20
 NOT_FOUND = "Plug it in and switch it on. See what is there: python runner.py devices"
@@ -125,7 +126,7 @@ def opened(serial: str = "") -> Iterator[UsbMeter]:
         with _explained(number, device):
             _configure(device)
             usb.util.claim_interface(device, 0)
-        meter = UsbMeter(device, number, simulated)
+        meter = UsbMeter(device, number, simulated or SIMULATED in (device.product or ""))
         meter.stop()  # what a program that was killed has left on
         meter.drain()
         yield meter

@@ -172,7 +172,7 @@ class Instrument:
         return max(0, int(waiting) - QUEUE - IN_KERNEL * self.setup.samples)
 
     def _observations(self, start: int, length: int) -> bytes:
-        """Return the observations from sample `start` on, and two more, so that a packet may cross the end."""
+        """Return the observations from sample `start` on, and two more: a packet may cross the end."""
         numbers = start + np.arange(length + 2)
         words = self._words(numbers)
         kinds = np.zeros(len(numbers), np.uint8)
