@@ -121,7 +121,7 @@ class SerialStream:
         for channel in self._channels:
             columns[f"{channel}_a"] = self._amperes(table[:, CHANNELS[channel]], CHANNELS[channel])
         columns["main_v"] = (table[:, 3].astype(np.uint16) & 0xFFFC) * self._volt
-        return self._gaps.fill(columns, numbers, lambda: np.repeat(lost, counts))
+        return self._gaps.fill(columns, numbers, np.repeat(lost, counts))
 
     def _amperes(self, raw: np.ndarray, place: int) -> np.ndarray:
         import numpy as np
