@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, ContextManager, Optional, Protocol, Sequence
 
-from tools.stage import DeviceNotFound, Result, StageError, progress, write_json
+from tools.stage import DeviceNotFound, Result, StageError, write_json
+from tools.tally import Tally
 from tools.trace import TIME, Meta, Writer
 
 if TYPE_CHECKING:
@@ -53,13 +54,28 @@ def run(opened: ContextManager[Reader], trace: Path, *, duration_s: float, live_
     `live_port`: of the page that shows the samples as they come, 0 for none.
 
     Raises:
-        DeviceNotFound: there is no such meter, or it was lost; what was sampled before is in `trace`.
+        DeviceNotFound: there is no such meter, or it was lost; what was sampled before is in `trace`, and the
+            error has the metrics and metadata of it.
+        Unavailable: the port cannot be had.
         StageError: as `record`.
     """
-    with opened as reader:
-        meta = record(reader, trace, duration_s=duration_s)
-    facts = dataclasses.asdict(meta)
-    return Result(metrics={"dropped": facts.pop("dropped")}, metadata=facts)
+    tally = Tally(duration_s)
+    listeners: list[Listener] = [tally.add]
+    with contextlib.ExitStack() as stack:
+        if live_port:
+            from tools.live_view import view
+
+            listeners.append(stack.enter_context(view(live_port)))
+        tally.say("waiting for the first sample")
+        reader = stack.enter_context(opened)
+        try:
+            meta = record(reader, trace, duration_s=duration_s, listeners=listeners)
+        except DeviceNotFound as error:
+            lost = dataclasses.replace(reader.meta, complete=False, note=str(error))
+            error.metrics, error.metadata = tally.results(lost)
+            raise
+    metrics, metadata = tally.results(meta)
+    return Result(metrics=metrics, metadata=metadata)
 
 
 def record(
@@ -111,14 +127,11 @@ def _until(
             write_json(STARTED, {"monotonic_s": time.monotonic()})
         if duration_s:
             chunk = {name: column[chunk[TIME] < first_s + duration_s] for name, column in chunk.items()}
+            if not len(chunk[TIME]):
+                return
         for listener in listeners:
             listener(chunk, reader.meta)
         yield chunk
-        if duration_s:
-            so_far_s = float(chunk[TIME][-1]) - first_s if len(chunk[TIME]) else duration_s
-            progress(min(so_far_s / duration_s, 1.0), f"{so_far_s:.0f} s recorded")
-            if not len(chunk[TIME]):
-                return
 
 
 def _grouped(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
