@@ -48,9 +48,13 @@ class Run:
         """Return the path of a stage's log."""
         return self.folder / "logs" / f"{_file_name(stage)}.log"
 
+    def stage_path(self, stage: Stage) -> Path:
+        """Return the folder of a stage that the store does not keep, such as a measurement."""
+        return self.folder / "stages" / _file_name(stage)
+
     def stage_folder(self, stage: Stage) -> Path:
-        """Return a fresh folder for a stage that the store does not keep, such as a measurement."""
-        folder = self.folder / "stages" / _file_name(stage)
+        """Return that folder, made anew."""
+        folder = self.stage_path(stage)
         shutil.rmtree(folder, ignore_errors=True)  # there in a run whose report is made anew
         folder.mkdir(parents=True)
         return folder

@@ -108,7 +108,8 @@ def _until(
             continue
         if first_s is None:
             first_s = float(chunk[TIME][0])
-            write_json(STARTED, {"monotonic_s": time.monotonic()})
+            said = {"monotonic_s": time.monotonic(), "resolution_s": _resolution_s(chunk, reader.meta)}
+            write_json(STARTED, said)
         if duration_s:
             chunk = {name: column[chunk[TIME] < first_s + duration_s] for name, column in chunk.items()}
         for listener in listeners:
@@ -119,6 +120,17 @@ def _until(
             progress(min(so_far_s / duration_s, 1.0), f"{so_far_s:.0f} s recorded")
             if not len(chunk[TIME]):
                 return
+
+
+def _resolution_s(chunk: Chunk, meta: Meta) -> float:
+    """Return the time in which the meter tells nothing apart: its period, or what it averages over."""
+    import numpy as np
+
+    if meta.rate_hz:
+        period_s = 1 / meta.rate_hz
+    else:
+        period_s = float(np.median(np.diff(chunk[TIME]))) if len(chunk[TIME]) > 1 else 1.0
+    return max([period_s, *(channel.average_s for channel in meta.channels.values())])
 
 
 def _grouped(chunks: Iterator[Chunk]) -> Iterator[Chunk]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -63,6 +64,7 @@ class Clock:
     """Where the meter's time is on a host's: the reading of that host's CLOCK_MONOTONIC at `time_s` 0.
 
     Attributes:
+        host: as `host_clock` names it.
         error_s: standard uncertainty of it.
         rate_error: relative, of the meter's clock against the host's; None: nothing is known.
     """
@@ -160,6 +162,17 @@ class Trace:
             return current * voltage
         message = f"the trace has no power of a channel {channel!r}"
         raise InvalidRequest(message, hint=f"Its channels: {', '.join(self.channels) or 'none'}.")
+
+
+def host_clock(boot_id: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
+    """Name this host's CLOCK_MONOTONIC: the same in all of its containers, another after each boot.
+
+    A container has a host name of its own, so that would not do; random(4) has the boot's.
+    """
+    try:
+        return boot_id.read_text().strip()
+    except OSError:  # not Linux, where there are no containers of ours either
+        return platform.node()
 
 
 class Writer:
