@@ -15,6 +15,7 @@ from typing import Any
 
 from host import toolbox
 from tools.names import nearest
+from tools.recording import Attached
 from tools.stage import Command, DeviceNotFound, InvalidRequest
 
 AUTO = "auto"
@@ -26,12 +27,13 @@ def commands() -> Mapping[str, Command]:
     return {command.meter: command for command in toolbox.commands() if command.meter}
 
 
-def present(command: Command) -> list[str]:
-    """Return the serial numbers of a command's meters that are here, "" for one that has none.
+def present(command: Command, root: Path = Path("/")) -> list[Attached]:
+    """Return a command's meters that are here; nothing is opened.
 
-    Nothing is opened. The meter's module, `tools.<tool>.<meter>` or else the tool's own, says it by `present`.
+    The meter's module, `tools.<tool>.<meter>` or else the tool's own, says it by its function `present`.
     """
-    return [str(serial) for serial in _module(command).present()]
+    found: list[Attached] = _module(command).present(root)
+    return found
 
 
 def choose(name: str, serial: str = "") -> tuple[Command, dict[str, Any]]:
@@ -50,19 +52,21 @@ def choose(name: str, serial: str = "") -> tuple[Command, dict[str, Any]]:
     wanted = known if name == AUTO else {name: known[name]}
     found = [(meter, one) for meter, command in wanted.items() for one in present(command)]
     if serial:
-        found = [(meter, one) for meter, one in found if one == serial]
-    if len(found) == 1:
-        meter, one = found[0]
-        return known[meter], {"meter_serial": one}
-    which = ("meter" if name == AUTO else f"meter {name}") + (
-        f" with the serial number {serial}" * bool(serial)
-    )
+        found = [(meter, one) for meter, one in found if one.serial == serial]
+    which = "meter" if name == AUTO else f"meter {name}"
+    which += f" with the serial number {serial}" if serial else ""
     if not found:
         message = f"there is no {which} here"
         raise DeviceNotFound(message, hint="python runner.py power list says which meters are here.")
-    listed = ", ".join(f"{meter} {one}".strip() for meter, one in found)
-    message = f"there is more than one {which} here: {listed}"
-    raise DeviceNotFound(message, hint="Say which with --meter NAME and --meter-serial SERIAL.")
+    if len(found) > 1:
+        listed = ", ".join(f"{meter} {one.serial}".strip() for meter, one in found)
+        message = f"there is more than one {which} here: {listed}"
+        raise DeviceNotFound(message, hint="Say which with --meter NAME and --meter-serial SERIAL.")
+    [(meter, one)] = found
+    if one.problem:
+        message = f"{one.name} cannot be used: {one.problem}"
+        raise DeviceNotFound(message, hint=one.hint)
+    return known[meter], {"meter_serial": one.serial}
 
 
 @contextlib.contextmanager

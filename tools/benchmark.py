@@ -236,9 +236,7 @@ def _measure(session: Session, target: Target) -> measure.Measurement:
     if target.requests == 1:
         return measure.measure(session.infer, budget_s=target.budget_s)
     parallel = cast("ParallelSession", session)
-    return measure.saturate(
-        parallel.start, parallel.wait, requests=target.requests, budget_s=target.budget_s
-    )
+    return measure.saturate(parallel.start, parallel.wait, requests=target.requests, budget_s=target.budget_s)
 
 
 def _make_windows(session: Session, target: Target, measurement: measure.Measurement) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def make(load: Load, inference_s: float, *, simulated: bool) -> Dict[str, Any]:
     after = _signature(load, schedule.chip_s)
     time.sleep(schedule.edge_s)
     emit({"meter": "stop"})
-    Windows(windows, trace.host_clock(), [before, after], simulated).write(WINDOWS)
+    Windows(windows, trace.this_host(), [before, after], simulated).write(WINDOWS)
     return _compared(windows, inference_s)
 
 
