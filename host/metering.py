@@ -55,7 +55,7 @@ class Recording:
             self._stop()
 
     def end(self) -> None:
-        """Stop it, if the measuring stage did not, and wait for its file; one that does not stop is killed."""
+        """Stop it, if the measuring stage did not, and wait for its file; kill it if it does not stop."""
         if self._thread is None:
             return
         self._stop()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import importlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from host import toolbox
+from host.plan import parse_settings
 from tools.names import nearest
 from tools.recording import Attached
-from tools.stage import Command, DeviceNotFound, InvalidRequest
+from tools.stage import Command, DeviceNotFound, InvalidRequest, StageError
 
 AUTO = "auto"
 LOCKS = (Path("/run/lock"), Path(tempfile.gettempdir()))  # of the host, whatever the work folder: the first
@@ -42,8 +44,8 @@ def choose(name: str, serial: str = "") -> tuple[Command, dict[str, Any]]:
     `auto` is the one meter that is here.
 
     Raises:
-        InvalidRequest: there is no meter of that name.
-        DeviceNotFound: none is here, or more than one, and nothing says which.
+        InvalidRequest: there is no meter of that name, or more than one is here and nothing says which.
+        DeviceNotFound: none is here, or it cannot be used.
     """
     known = commands()
     if name != AUTO and name not in known:
@@ -61,12 +63,63 @@ def choose(name: str, serial: str = "") -> tuple[Command, dict[str, Any]]:
     if len(found) > 1:
         listed = ", ".join(f"{meter} {one.serial}".strip() for meter, one in found)
         message = f"there is more than one {which} here: {listed}"
-        raise DeviceNotFound(message, hint="Say which with --meter NAME and --meter-serial SERIAL.")
+        raise InvalidRequest(message, hint="Say which with --meter NAME and --meter-serial SERIAL.")
     [(meter, one)] = found
     if one.problem:
         message = f"{one.name} cannot be used: {one.problem}"
         raise DeviceNotFound(message, hint=one.hint)
     return known[meter], {"meter_serial": one.serial}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The meter of a run: the command that records with it and its parameters, or why there is none."""
+
+    command: Command | None = None
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    missing: StageError | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return what results.json says of it."""
+        missing = self.missing
+        return {
+            "name": self.command.meter if self.command else None,
+            "serial": self.params.get("meter_serial") or None,
+            "reason": str(missing) if missing else None,
+            "hint": (missing.hint or None) if missing else None,
+        }
+
+
+@contextlib.contextmanager
+def held(
+    name: str, serial: str, sets: Sequence[str], settings: Mapping[str, Any], *, lock: bool = True
+) -> Iterator[Chosen | None]:
+    """Choose the meter of a run and hold it; None if none is wanted.
+
+    `sets` are its own parameters, `name=value`; `settings` those of all stages that take them. Where `auto`
+    finds none that can be used the run goes on without one, and says so.
+
+    Raises:
+        InvalidRequest: as `choose`, or a parameter is wrong.
+        DeviceNotFound: the meter that was named is not here, or in use.
+    """
+    if not name:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            command, device = choose(name, serial)
+            own = parse_settings(sets, command)
+            if lock:
+                stack.enter_context(locked(command.meter, device["meter_serial"]))
+        except DeviceNotFound as error:
+            if name != AUTO:
+                raise
+            chosen = Chosen(missing=error)
+        else:
+            known = {key: value for key, value in settings.items() if key in command.params}
+            chosen = Chosen(command=command, params={**known, **own, **device})
+        yield chosen
 
 
 @contextlib.contextmanager

@@ -126,7 +126,8 @@ class Forecast:
         outcome = self.outcomes[stage]
         if outcome.entry:
             return outcome.entry
-        assert outcome.result and outcome.folder
+        assert outcome.result
+        assert outcome.folder
         outputs = outcome.result.outputs
         hashes = {name: sha256(outcome.folder / path) for name, path in outputs.items()}
         return Entry(folder=outcome.folder, result=outcome.result, sha256=hashes)
@@ -239,8 +240,8 @@ class Pipeline(Forecast):
         self._finish(stage, outcome)
         if beside.outcome or not outcome.error:  # else it ends as all do that need a stage that failed
             recorded = beside.outcome or Outcome()
-            error = recorded.error or beside.problem
-            self._finish(recording, dataclasses.replace(recorded, error=error))
+            why = recorded.error or beside.problem
+            self._finish(recording, dataclasses.replace(recorded, error=why))
 
     def _run_stage(self, session: Session, stage: Stage, beside: Recording | None = None) -> Outcome:
         """Run one stage in the started tool, and keep what it made if it is complete."""

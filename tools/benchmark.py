@@ -240,7 +240,7 @@ def _measure(session: Session, target: Target) -> measure.Measurement:
 
 
 def _make_windows(session: Session, target: Target, measurement: measure.Measurement) -> dict[str, Any]:
-    """Make a meter's windows of the load that was timed; return what to record of them, {} without a meter."""
+    """Make windows for a meter of the load that was timed; see metered.make."""
     if target.requests == 1:
         load = metered.one_by_one(session.infer)
     else:
