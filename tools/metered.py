@@ -2,8 +2,8 @@
 
 The host and the benchmark speak by files in the stage's folder, as host and meter do (tools/recording.py).
 With a meter there is `ASKED` before the stage begins. The benchmark, when it has timed and checked, says
-`{"meter": "start"}` and waits for `SAMPLING`, which comes when the meter samples, or says that it does not: so
-nothing samples while the latency is taken. It says "stop" when it has made, for the file `WINDOWS`:
+`{"meter": "start"}` and waits for `SAMPLING`, which comes when the meter samples, or says that it does not.
+So nothing samples while the latency is taken. It says "stop" when it has made, for the file `WINDOWS`:
 
     rest, signature, rest, COUNT windows back to back, rest, signature, rest
 
