@@ -13,7 +13,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from host import options
-from host.options import WORK, Json, Measuring, ModelFile, Networks, Running, Subject, Work, with_groups
+from host.options import (
+    WORK,
+    Json,
+    Measuring,
+    Metering,
+    ModelFile,
+    Networks,
+    Running,
+    Subject,
+    Work,
+    with_groups,
+)
 from host.version import VERSION
 from tools import socs
 from tools.stage import StageError
@@ -76,12 +87,14 @@ about.__doc__ = __doc__
 
 @app.command("all")
 @with_groups
-def all_(networks: Networks, measuring: Measuring, running: Running, images: Images = None) -> None:
+def all_(
+    networks: Networks, measuring: Measuring, metering: Metering, running: Running, images: Images = None
+) -> None:
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
     from host import jobs
 
     plan = jobs.plan_all(networks, measuring, running, images)
-    raise typer.Exit(jobs.carry_out(plan, running, report=True))
+    raise typer.Exit(jobs.carry_out(plan, running, metering, report=True))
 
 
 @app.command()
@@ -98,6 +111,7 @@ def prepare(networks: Networks, running: Running, images: Images = None) -> None
 def run(
     stage: Annotated[str, typer.Argument(metavar="TOOL.COMMAND", help="e.g. tflite.benchmark")],
     networks: Networks,
+    metering: Metering,
     running: Running,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the stage.")
@@ -111,16 +125,18 @@ def run(
 
     all_settings = {**running.settings, "soc": soc}
     plan = jobs.plan_one(networks, stage, inputs or [], settings or [], images, all_settings)
-    raise typer.Exit(jobs.carry_out(plan, running))
+    raise typer.Exit(jobs.carry_out(plan, running, metering))
 
 
 @app.command()
 @with_groups
-def plan(networks: Networks, measuring: Measuring, running: Running, images: Images = None) -> None:
+def plan(
+    networks: Networks, measuring: Measuring, metering: Metering, running: Running, images: Images = None
+) -> None:
     """Show what `all` would run and why, running nothing."""
     from host import jobs
 
-    jobs.preview(jobs.plan_all(networks, measuring, running, images), running)
+    jobs.preview(jobs.plan_all(networks, measuring, running, images), running, metering)
 
 
 @app.command()

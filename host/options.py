@@ -69,6 +69,22 @@ BenchmarkModel = Annotated[
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Metering:
+    """Which meter records what is measured."""
+
+    meter: Annotated[
+        str, typer.Option(metavar="NAME|auto", help="Energy too, by this meter; auto: the one that is here.")
+    ] = ""
+    meter_serial: Annotated[
+        str, typer.Option(metavar="SERIAL", help="Which, where there is more than one of its kind.")
+    ] = ""
+    meter_set: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A parameter of the meter, e.g. its output voltage."),
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Running:
     """How stages are run."""
 
