@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Callable, ContextManager, Optional, Protocol, 
 
 from tools.stage import Result, StageError, write_json
 from tools.tally import Tally
-from tools.trace import TIME, Clock, Meta, Writer, this_host
+from tools.trace import TIME, Clock, Meta, Writer, read, this_host
 
 if TYPE_CHECKING:
     from tools.trace import Chunk
@@ -69,6 +69,7 @@ class Reader(Protocol):
 def run(opened: ContextManager[Reader], trace: Path, *, duration_s: float, live_port: int) -> Result:
     """Do what every meter's command does: open the meter, record it to `trace`, and say what was recorded.
 
+    A trace that is to be .csv is recorded as .parquet beside it first, and stays so if anything fails.
     `live_port`: of the page that shows the samples as they come, 0 for none.
 
     Raises:
@@ -77,7 +78,7 @@ def run(opened: ContextManager[Reader], trace: Path, *, duration_s: float, live_
         Unavailable: the port cannot be had.
         StageError: as `record`.
     """
-    tally = Tally(duration_s)
+    tally, file = Tally(duration_s), trace.with_suffix(".parquet")
     listeners: list[Listener] = [tally.add]
     with contextlib.ExitStack() as stack:
         if live_port:
@@ -87,13 +88,23 @@ def run(opened: ContextManager[Reader], trace: Path, *, duration_s: float, live_
         tally.say("waiting for the first sample")
         reader = stack.enter_context(opened)
         try:
-            meta = record(reader, trace, duration_s=duration_s, listeners=listeners)
+            meta = record(reader, file, duration_s=duration_s, listeners=listeners)
+            if trace != file:
+                _convert(file, trace)
         except StageError as error:
-            lost = dataclasses.replace(reader.meta, complete=False, note=str(error))
-            error.metrics, error.metadata = tally.results(lost)
+            error.metrics, facts = tally.results(reader.meta)
+            error.metadata = {**facts, **error.metadata}
             raise
     metrics, metadata = tally.results(meta)
     return Result(metrics=metrics, metadata=metadata)
+
+
+def _convert(file: Path, trace: Path) -> None:
+    """Make CSV of a recorded file, and remove that."""
+    from tools.trace_files import write_csv
+
+    write_csv(trace, read(file))
+    file.unlink()
 
 
 def record(
@@ -122,7 +133,7 @@ def record(
     if lost:
         kept = f"; {file.rows} samples are kept in {path.name}"
         message = f"{lost}{kept}"
-        raise type(lost)(message, hint=lost.hint)
+        raise type(lost)(message, hint=lost.hint, metadata={"complete": False, "note": meta.note})
     if not file.rows:
         message = f"{meta.device or meta.meter} gave no sample"
         raise StageError(message, hint="Is it told to sample at all?")

@@ -77,7 +77,13 @@ def opened(idle_w: float, busy_w: float, lose_after_s: float, serial: str) -> It
     about = "a model, not a measurement"
     channel = Channel(scope="the measuring process", average_s=PERIOD_S, gain_error=0.001, source=about)
     meta = Meta(
-        "cpu-model", "CPU model", serial, rate_hz=None, simulated=True, supply_v=SUPPLY_V, channels={"main": channel}
+        "cpu-model",
+        "CPU model",
+        serial,
+        rate_hz=None,
+        simulated=True,
+        supply_v=SUPPLY_V,
+        channels={"main": channel},
     )
     busy = Busy(idle_w, busy_w, lose_after_s)
     yield Polled(busy.ask, ("main_a", "main_v"), meta, PERIOD_S)

@@ -1,11 +1,13 @@
-"""A simulated meter at 5 kHz whose every sample is known: idle, bursts of load, now and then one tall sample."""
+"""A simulated meter at 5 kHz whose every sample is known: idle, load, now and then one tall sample."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Optional
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools import recording
 from tools.stage import DeviceNotFound, Output, Result, Tool
@@ -25,9 +27,9 @@ SERIALS = ("W-1",)
 tool = Tool("wave", packages=("pyarrow",))
 
 
-def present() -> list[str]:
-    """Return the serial numbers of the meters that are here."""
-    return list(SERIALS)
+def present(_: Path = Path("/")) -> list[recording.Attached]:
+    """Return the meters that are here."""
+    return [recording.Attached("Wave", serial) for serial in SERIALS]
 
 
 def current_a(number: np.ndarray) -> np.ndarray:
@@ -49,16 +51,16 @@ class Wave:
         self._names = ["main", "usb", "aux"][:channels]
         self.columns = [f"{name}_{unit}" for name in self._names for unit in "av"] + ["marker"]
         facts = {name: Channel(scope=f"simulated {name} output") for name in self._names}
-        self.meta = Meta("wave", "Wave", serial, rate_hz=RATE_HZ, simulated=True, channels=facts, supply_v=4.2)
+        self.meta = Meta(
+            "wave", "Wave", serial, rate_hz=RATE_HZ, simulated=True, channels=facts, supply_v=4.2
+        )
         self._lost_after_s = lost_after_s
         self._speed = speed
         self._begun_s = time.monotonic()
         self._next = 0
 
-    def read(self) -> Optional[Chunk]:
+    def read(self) -> Chunk | None:
         """Return the samples since the last call; at `speed` times the pace of a real meter."""
-        import dataclasses
-
         import numpy as np
 
         time.sleep(0.05 / self._speed)

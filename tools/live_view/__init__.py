@@ -1,12 +1,12 @@
 """A page that shows a power trace while it is sampled: `view` is a listener of tools/recording.py.
 
-The page comes from this process and loads nothing from elsewhere. It asks for a stretch of time and a number of
-columns; a stream of server-sent events (WHATWG HTML, 9.2) brings the least, greatest and mean value of each
-column, and then what is new ten times a second. Whoever samples hands over a chunk and goes on: a browser that
-is slow, or is not there, is waited for by its own thread alone, and gets the newest state when it is ready.
+The page comes from this process and loads nothing from elsewhere. It asks for a stretch of time and a number
+of columns; a stream of server-sent events (WHATWG HTML, 9.2) brings the least, greatest and mean value of
+each column, and then what is new ten times a second. Whoever samples hands over a chunk and goes on: for a
+browser that is slow only its own thread waits, and it gets the newest state when it is ready.
 
-Only requests that name this host in their header `Host` are answered: a page of some other site whose name was
-made to point here (DNS rebinding) does not.
+Only requests that name this host in their header `Host` are answered: not those of a page of some other
+site whose name was made to point here (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ HEADERS = {
 def view(port: int, bind: str = "") -> Iterator[Listener]:
     """Serve the page on `port` for the block, and give the listener that it is fed by.
 
-    `bind` is the address to listen on: this host's loopback if it is empty, unless $MOBILE_ACCELERATOR_LIVE_BIND
-    says otherwise.
+    `bind` is the address to listen on; if it is empty, what $MOBILE_ACCELERATOR_LIVE_BIND says, or else
+    this host's loopback.
 
     Raises:
         Unavailable: the port cannot be had.
@@ -251,8 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _View:
-    """What one page looks at: the newest `span` seconds, or those `from` one time `to` another, on a clock
-    that is the meter's; in so many `columns`.
+    """What one page looks at: the newest `span` s, or `from` s `to` s of the meter's time, in `columns`.
 
     Raises:
         ValueError: these are no numbers for it.
