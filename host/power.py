@@ -143,10 +143,7 @@ def _free_port(port: int) -> int:
 
 @contextlib.contextmanager
 def _folder(work: Path) -> Iterator[Path]:
-    """Give a fresh folder of our own; it goes at the end, if no trace that could not be moved is left in it.
-
-    What a killed runner left goes first. The folder of one that lives is locked.
-    """
+    """Give a fresh folder of our own, locked while we live; those that killed runners left go first."""
     try:
         work.mkdir(parents=True, exist_ok=True)
         for left in work.glob("*.part"):
@@ -158,8 +155,10 @@ def _folder(work: Path) -> Iterator[Path]:
         raise InvalidRequest(message, hint="Choose another with --work") from None
     folder.chmod(0o755)  # a container's user has to come in
     with _lock(folder):
-        yield folder
-        shutil.rmtree(folder)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
@@ -196,6 +195,9 @@ def _run(request: Request, command: Command, recording: Recording, folder: Path)
         except StageError as error:
             error.hint = f"{error.hint} Its log: {log.name}"
             raise
+        except KeyboardInterrupt:
+            message = "interrupted a second time, before the recording was written"
+            raise StageError(message, hint="The first Ctrl-C ends a recording; give it a moment.") from None
 
 
 def _session(engine: Engine, command: Command, folder: Path) -> Session:
@@ -265,8 +267,9 @@ def _keep(made: Path, output: Path, result: Result) -> Path | None:
         shutil.copyfile(made, part)
         part.replace(output)
     except OSError as error:
-        message = f"{output} could not be written: {error.strerror}; the recording is {made}"
-        raise StageError(message, hint="Move it away before the next recording, which clears it.") from None
+        safe = made.replace(made.parents[2] / f"{made.parents[1].stem}-{made.name}")
+        message = f"{output} could not be written: {error.strerror}; the recording is {safe}"
+        raise StageError(message, hint="Move it to where there is room.") from None
     return output
 
 

@@ -1,10 +1,10 @@
-"""What a live view costs: `python -m tests.bench.live_view [--seconds 60] [--channels 1] [--speed 1] [--json]`.
+"""What a live view costs: `python -m tests.bench.live_view [--seconds 60] [--channels 1] [--speed 1]`.
 
 Records the simulated meter of tests/lab/wave.py, 5 kHz with current and voltage of each channel and a marker,
-as a tool does, to a file and to the page, which headless Chromium shows meanwhile. Prints every few seconds the
-memory of the page (JavaScript's objects after a collection, and the points that it holds) and of the recording
-process, and at the end that process's share of a core, with the machine. At the end it compares what the page
-holds with the file.
+as a tool does, to a file and to the page, which headless Chromium shows meanwhile. Prints every few seconds
+the memory of the page (JavaScript's objects after a collection, and the points that it holds) and of the
+recording process, and at the end that process's share of a core, with the machine. At the end it compares
+what the page holds with the file. With --speed 60 an hour of samples comes in a minute.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def watch(page: Page, pid: int, seconds: float) -> Iterator[dict[str, float]]:
 
 
 def differences(page: Page, path: Path) -> int:
-    """Return how many of the page's rows are not the least, greatest and mean of the file's samples in them."""
+    """Return how many rows of the page are not least, greatest and mean of the file's samples in them."""
     rows = np.array(
         page.value("page.rows.map((row) => [...row].map((value) => (isNaN(value) ? null : value)))")
     )
@@ -142,10 +142,8 @@ def main() -> None:
         return
     print(machine.facts())
     for step in found["steps"]:
-        print(
-            f"{step['recorded_s']:6.1f} s  page {step['page_heap_mb']:5.2f} MB, {step['page_points']} points  "
-            f"process {step['process_mb']:6.1f} MB"
-        )
+        page = f"{step['page_heap_mb']:5.2f} MB, {step['page_points']} points"
+        print(f"{step['recorded_s']:6.1f} s  page {page}  process {step['process_mb']:6.1f} MB")
     print(f"process: {100 * found['core_share']:.1f} % of a core, its start included")
     print(f"rows of the page that differ from the file: {found['wrong_rows']}; errors: {found['problems']}")
 
