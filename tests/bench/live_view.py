@@ -102,7 +102,7 @@ def differences(page: Page, path: Path) -> int:
     count = page.value("page.about.series.length")
     wrong = 0
     for row, end in zip(rows, np.append(rows[1:, 0], math.inf), strict=True):
-        inside = current[(file.time_s >= row[0]) & (file.time_s < end)]
+        inside = current[slice(*np.searchsorted(file.time_s, [row[0], end]))]
         known = inside[~np.isnan(inside)]
         wanted = [known.min(), known.max(), known.mean()] if len(known) else [np.nan] * 3
         found = row[[4, 4 + count, 4 + 2 * count]]
@@ -120,8 +120,8 @@ def measure(folder: Path, seconds: float, channels: int = 1, speed: float = 1.0)
         page.open(url)
         steps = list(watch(page, child.pid, seconds))
         share = processor_s(child.pid) / (time.monotonic() - begun)
-        page.wait("page.state.ended")
-        child.wait(20)
+        page.wait("page.state.ended", limit_s=10 * seconds + 30)
+        child.wait(60)
         wrong = differences(page, folder / "trace.parquet")
         return {"steps": steps, "core_share": share, "wrong_rows": wrong, "problems": page.problems}
 
