@@ -59,7 +59,7 @@ def _measuring() -> int:
     """Return the id of the process that runs the measuring stage of this run: its folder is beside ours."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            beside = Path(os.readlink(folder / "cwd")).parent == Path.cwd().parent
+            beside = (folder / "cwd").readlink().parent == Path.cwd().parent
             if beside and b"measure" in (folder / "cmdline").read_bytes().split(b"\0"):
                 return int(folder.name)
     message = "nothing measures beside this stage"
@@ -77,7 +77,13 @@ def opened(idle_w: float, busy_w: float, lose_after_s: float, serial: str) -> It
     about = "a model, not a measurement"
     channel = Channel(scope="the measuring process", average_s=PERIOD_S, gain_error=0.001, source=about)
     meta = Meta(
-        "cpu-model", "CPU model", serial, rate_hz=None, simulated=True, supply_v=SUPPLY_V, channels={"main": channel}
+        "cpu-model",
+        "CPU model",
+        serial,
+        rate_hz=None,
+        simulated=True,
+        supply_v=SUPPLY_V,
+        channels={"main": channel},
     )
     busy = Busy(idle_w, busy_w, lose_after_s)
     yield Polled(busy.ask, ("main_a", "main_v"), meta, PERIOD_S)
