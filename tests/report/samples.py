@@ -166,12 +166,79 @@ def full_run(folder: Path) -> Path:
             names = {"model": model, "backend": backend, "runtime": runtime, "precision": precision}
             artifacts = {"tflite": f"../../models/{model}/{model}.tflite"} if backend == "tflite" else {}
             records.append(measured(folder, ns, **names, versions=versions, artifacts=artifacts))
+            if model == "squeezenet":
+                _add_energy(folder, records[-1], median_ms, number)
         records += _gaps(model)
     records += [stick(folder), stick(folder, "mobilenet_v2_1.0", "no_device"), emulated("mobilenet_v2_1.0")]
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
     (logs / "squeezenet.tflite.benchmark.log").write_text("log\n")
     return write(folder, records)
+
+
+def _add_energy(folder: Path, made: dict[str, Any], median_ms: float, number: int) -> None:
+    """Add to a record what a meter found: an energy, or for the second one why there is none."""
+    name = f"outline{number}.json"
+    (folder / name).write_text(json.dumps(outline(watt=2.6 + 0.4 * number)))
+    made["files"] = {"outline": name}
+    if number == 1:
+        made["energy_reason"] = (
+            "the windows differ by up to 41 % from their mean: throttling, or other work beside"
+        )
+        made["energy_hint"] = "Let it cool, close what else runs, and measure again."
+    else:
+        made["energy"] = energy((2.6 + 0.4 * number) * median_ms)
+
+
+def energy(net_mj: float, **fields: Any) -> dict[str, Any]:
+    return {
+        "gross_mj": 1.7 * net_mj,
+        "net_mj": net_mj,
+        "net_ci95_mj": [0.985 * net_mj, 1.015 * net_mj],
+        "idle_w": {"before": 1.71, "after": 1.74},
+        "budget_mj": {
+            "meter": 0.003 * net_mj,
+            "sampling": 0.0,
+            "window_edges": 0.0004 * net_mj,
+            "alignment": 0.001 * net_mj,
+            "baseline_drift": 0.005 * net_mj,
+            "spread": 0.004 * net_mj,
+        },
+        "aligned_by": "signature",
+        "windows": 6,
+        "inferences": 1032,
+        "meter": {
+            "name": "monsoon",
+            "device": "Monsoon HVPM",
+            "serial": "24071",
+            "rate_hz": 5000.0,
+            "dropped": 0,
+        },
+        "simulated": False,
+        **fields,
+    }
+
+
+def outline(watt: float = 2.6, columns: int = 440) -> dict[str, Any]:
+    """Return a trace's outline: rest, signature, rest, six windows, rest, signature, rest; and a gap."""
+    random = np.random.default_rng(3)
+    windows = [[8.75 + 2 * number, 10.75 + 2 * number] for number in range(6)]
+    signatures = [[at + on, at + off] for at in (1.0, 26.75) for on, off in ((0, 0.75), (1.25, 1.5))]
+    time_s = (np.arange(columns) + 0.5) * 29.5 / columns
+    loaded = sum((time_s >= begin) & (time_s < end) for begin, end in windows + signatures)
+    mean = 1.72 + watt * loaded + random.normal(0, 0.05, columns)
+    spread = 0.3 + random.gamma(1.0, 0.15, columns)
+    rows = {"low_w": mean - spread, "mean_w": mean, "high_w": mean + spread}
+    for row in rows.values():
+        row[300:306] = np.nan
+    return {
+        "schema": 1,
+        "start_s": 0.0,
+        "end_s": 29.5,
+        **{key: [None if np.isnan(value) else round(value, 4) for value in row] for key, row in rows.items()},
+        "windows": windows,
+        "signatures": signatures,
+    }
 
 
 COMPILED = {
@@ -218,7 +285,13 @@ def stick(folder: Path, model: str = "squeezenet", status: str = "ok", **fields:
     made = measured(folder, latencies_ns(23.4, 400, seed=99), simulated=True, **common)
     made["metadata"]["made_by"] = compiled
     made["breakdown_ms"] = {"device": 18.1, "transport": 4.27, "host": 0.93}
-    made["files"] = {"profile": f"{model}.profile.json", "sweep": f"{model}.sweep.json"}
+    made["files"] = {
+        "profile": f"{model}.profile.json",
+        "sweep": f"{model}.sweep.json",
+        "outline": "outline9.json",
+    }
+    (folder / "outline9.json").write_text(json.dumps(outline(watt=1.1)))
+    made["energy"] = energy(26.0, simulated=True)
     times = np.random.default_rng(7).pareto(1.3, 64).round(4)
     layers = [
         profile.Layer(

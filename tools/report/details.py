@@ -84,6 +84,28 @@ class Plan:
     steps: Optional[int]
 
 
+@dataclasses.dataclass(frozen=True)
+class Outline:
+    """A power trace, in as many columns as a plot has: least, mean and largest power (W) in each.
+
+    A column of which nothing is known is NaN. `windows` and `signatures` are (from, to) in s, where the
+    energy tool found them; [] where it did not.
+    """
+
+    start_s: float
+    end_s: float
+    low_w: Sequence[float]
+    mean_w: Sequence[float]
+    high_w: Sequence[float]
+    windows: Sequence[tuple[float, float]]
+    signatures: Sequence[tuple[float, float]]
+
+
+def outline(record: Record) -> Optional[Found[Outline]]:
+    """Read the record's `outline`; None where it has none. tools/energy/outline.py says what is in it."""
+    return _file(record, record.files, "outline", _outline)
+
+
 def profile(record: Record) -> Optional[Found[Profile]]:
     """Read the record's `profile`; None where it has none."""
     return _file(record, record.files, "profile", _profile)
@@ -138,6 +160,19 @@ def _profile(data: Any) -> Profile:
         raise ValueError(message)
     found = Profile(str(data["counters"]), layers)
     return dataclasses.replace(found, layers=sorted(layers, key=found.share, reverse=True))
+
+
+def _outline(data: Any) -> Outline:
+    columns = [
+        [math.nan if value is None else float(value) for value in data[key]]
+        for key in ("low_w", "mean_w", "high_w")
+    ]
+    start_s, end_s = float(data["start_s"]), float(data["end_s"])
+    if not (len({len(column) for column in columns}) == 1 and columns[0] and start_s < end_s):
+        message = "columns of different length, or none"
+        raise ValueError(message)
+    spans = ([(float(begin), float(end)) for begin, end in data[key]] for key in ("windows", "signatures"))
+    return Outline(start_s, end_s, *columns, *spans)
 
 
 def _sweep(data: Any) -> Sweep:
