@@ -20,6 +20,7 @@ from host.options import (
     Metering,
     ModelFile,
     Networks,
+    Recording,
     Running,
     Subject,
     Work,
@@ -32,11 +33,13 @@ from tools.stage import StageError
 PLAIN: Any = {"no_args_is_help": True, "rich_markup_mode": None}  # with rich, `--help` takes twice as long
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False, **PLAIN)
 images_app = typer.Typer(help="The tools' Docker images.", **PLAIN)
+power_app = typer.Typer(help="A power meter.", **PLAIN)
 phone_app = typer.Typer(help="A phone over adb.", **PLAIN)
 models_app = typer.Typer(help="The model zoo.", **PLAIN)
 app.add_typer(images_app, name="images")
 app.add_typer(models_app, name="models")
 app.add_typer(phone_app, name="phone")
+app.add_typer(power_app, name="power")
 
 Images = Annotated[
     Path | None,
@@ -48,6 +51,7 @@ Inputs = Annotated[
 Registry = Annotated[
     str, typer.Option(envvar="MOBILE_ACCELERATOR_REGISTRY", help="Where images are, e.g. localhost:5000.")
 ]
+Trace = typer.Option("-o", "--output", metavar="FILE.parquet|.csv", help="Where the trace goes.")
 Tools = Annotated[list[str] | None, typer.Argument(help="Tools; all if none is named.")]
 
 
@@ -334,6 +338,36 @@ def phone_import(
     from host.phone_bundle import take
 
     raise typer.Exit(take.carry_out(bundle, running))
+
+
+@power_app.command("list")
+def power_list(as_json: Json = False) -> None:
+    """List the meters that are known, and which of them are here."""
+    from host import power
+
+    power.list_meters(as_json=as_json)
+
+
+@power_app.command("record")
+@with_groups
+def power_record(recording: Recording, output: Annotated[Path, Trace]) -> None:
+    """Record a meter until Ctrl-C, or as long as told."""
+    from host import power
+
+    raise typer.Exit(power.record(recording, output))
+
+
+@power_app.command("live")
+@with_groups
+def power_live(
+    recording: Recording,
+    output: Annotated[Path | None, Trace] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0: any free one.")] = 0,
+) -> None:
+    """Show a meter's trace in a browser of this machine while it is sampled, until Ctrl-C."""
+    from host import power
+
+    raise typer.Exit(power.live(recording, output, port))
 
 
 @models_app.command("list")

@@ -50,6 +50,9 @@ Precisions = Annotated[
 ]
 
 
+Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
+Pull = Annotated[bool, typer.Option("--pull", help="Pull missing images instead of building them.")]
+
 Soc = Annotated[
     str,
     typer.Option(
@@ -85,19 +88,44 @@ class Metering:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Recording:
+    """How a meter is recorded by itself."""
+
+    meter: Annotated[
+        str, typer.Option(metavar="NAME|auto", help="Which meter; auto: the one that is here.")
+    ] = "auto"
+    meter_serial: Annotated[
+        str, typer.Option(metavar="SERIAL", help="Which, where there is more than one of its kind.")
+    ] = ""
+    meter_set: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A parameter of the meter, e.g. its output voltage."),
+    ] = None
+    duration_s: Annotated[float, typer.Option(min=0.0, help="End after so many seconds; 0: at Ctrl-C.")] = 0.0
+    count: Annotated[int, typer.Option(min=0, help="End after so many samples, if the meter can; 0: no.")] = 0
+    trigger_ma: Annotated[
+        float | None, typer.Option(help="Begin when the current rises above this, if the meter can.")
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False
+    engine: Engine = "auto"
+    pull: Pull = False
+    work: Work = WORK
+    phone: Phone = ""
+    as_json: Json = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Running:
     """How stages are run."""
 
-    engine: Annotated[str, typer.Option(help="auto, docker or venv.")] = "auto"
+    engine: Engine = "auto"
     work: Work = WORK
     tensorflow: Annotated[
         str, typer.Option(help="2.15, or 1.15 for what cannot read graphs of newer ones.")
     ] = "2.15"
     # the longest stage seen is the conversion of a large network, in minutes
     limit_s: Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")] = 1800.0
-    pull: Annotated[bool, typer.Option("--pull", help="Pull missing images instead of building them.")] = (
-        False
-    )
+    pull: Pull = False
     sdk: Annotated[
         list[str] | None,
         typer.Option("--sdk", metavar="TOOL=PATH", help="A vendor's SDK that you have: folder or archive."),

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, ContextManager, Optional, Protocol, Sequence
 
-from tools.stage import Result, StageError, progress, write_json
-from tools.trace import TIME, Clock, Meta, Writer, this_host
+from tools.stage import Result, StageError, write_json
+from tools.tally import Tally
+from tools.trace import TIME, Clock, Meta, Writer, read, this_host
 
 if TYPE_CHECKING:
     from tools.trace import Chunk
@@ -68,16 +69,42 @@ class Reader(Protocol):
 def run(opened: ContextManager[Reader], trace: Path, *, duration_s: float, live_port: int) -> Result:
     """Do what every meter's command does: open the meter, record it to `trace`, and say what was recorded.
 
+    A trace that is to be .csv is recorded as .parquet beside it first, and stays so if anything fails.
     `live_port`: of the page that shows the samples as they come, 0 for none.
 
     Raises:
-        DeviceNotFound: there is no such meter, or it was lost; what was sampled before is in `trace`.
+        DeviceNotFound: there is no such meter, or it was lost; what was sampled before is in `trace`, and the
+            error carries the metrics and metadata of it.
+        Unavailable: the port cannot be had.
         StageError: as `record`.
     """
-    with opened as reader:
-        meta = record(reader, trace, duration_s=duration_s)
-    facts = dataclasses.asdict(meta)
-    return Result(metrics={"dropped": facts.pop("dropped")}, metadata=facts)
+    tally, file = Tally(duration_s), trace.with_suffix(".parquet")
+    listeners: list[Listener] = [tally.add]
+    with contextlib.ExitStack() as stack:
+        if live_port:
+            from tools.live_view import view
+
+            listeners.append(stack.enter_context(view(live_port)))
+        tally.say("waiting for the first sample")
+        reader = stack.enter_context(opened)
+        try:
+            meta = record(reader, file, duration_s=duration_s, listeners=listeners)
+            if trace != file:
+                _convert(file, trace)
+        except StageError as error:
+            error.metrics, facts = tally.results(reader.meta)
+            error.metadata = {**facts, **error.metadata}
+            raise
+    metrics, metadata = tally.results(meta)
+    return Result(metrics=metrics, metadata=metadata)
+
+
+def _convert(file: Path, trace: Path) -> None:
+    """Make CSV of a recorded file, and remove that."""
+    from tools.trace_files import write_csv
+
+    write_csv(trace, read(file))
+    file.unlink()
 
 
 def record(
@@ -106,7 +133,7 @@ def record(
     if lost:
         kept = f"; {file.rows} samples are kept in {path.name}"
         message = f"{lost}{kept}"
-        raise type(lost)(message, hint=lost.hint)
+        raise type(lost)(message, hint=lost.hint, metadata={"complete": False, "note": meta.note})
     if not file.rows:
         message = f"{meta.device or meta.meter} gave no sample"
         raise StageError(message, hint="Is it told to sample at all?")
@@ -130,14 +157,11 @@ def _until(
             write_json(STARTED, said)
         if duration_s:
             chunk = {name: column[chunk[TIME] < first_s + duration_s] for name, column in chunk.items()}
+            if not len(chunk[TIME]):
+                return
         for listener in listeners:
             listener(chunk, reader.meta)
         yield chunk
-        if duration_s:
-            so_far_s = float(chunk[TIME][-1]) - first_s if len(chunk[TIME]) else duration_s
-            progress(min(so_far_s / duration_s, 1.0), f"{so_far_s:.0f} s recorded")
-            if not len(chunk[TIME]):
-                return
 
 
 def _resolution_s(chunk: Chunk, meta: Meta) -> float:
