@@ -178,16 +178,14 @@ def full_run(folder: Path) -> Path:
 
 def _add_energy(folder: Path, made: dict[str, Any], median_ms: float, number: int) -> None:
     """Add to a record what a meter found: an energy, or for the second one why there is none."""
-    name = f"outline{number}.json"
-    (folder / name).write_text(json.dumps(outline(watt=2.6 + 0.4 * number)))
-    made["files"] = {"outline": name}
+    watt = 2.6 + 0.4 * number
+    made["files"] = {"energy": f"energy{number}.json"}
+    (folder / made["files"]["energy"]).write_text(json.dumps({"plot": plot(watt, refused=number == 1)}))
     if number == 1:
-        made["energy_reason"] = (
-            "the windows differ by up to 41 % from their mean: throttling, or other work beside"
-        )
-        made["energy_hint"] = "Let it cool, close what else runs, and measure again."
+        made["energy_reason"] = "the clocks of meter and host differ by 1.3 % between the signatures"
+        made["energy_hint"] = "The trace's time base is wrong, or samples are missing. Record it anew."
     else:
-        made["energy"] = energy((2.6 + 0.4 * number) * median_ms)
+        made["energy"] = energy(watt * median_ms)
 
 
 def energy(net_mj: float, **fields: Any) -> dict[str, Any]:
@@ -219,26 +217,28 @@ def energy(net_mj: float, **fields: Any) -> dict[str, Any]:
     }
 
 
-def outline(watt: float = 2.6, columns: int = 440) -> dict[str, Any]:
-    """Return a trace's outline: rest, signature, rest, six windows, rest, signature, rest; and a gap."""
+def plot(watt: float, *, refused: bool = False) -> dict[str, Any]:
+    """Return a trace's plot: rest, signature, rest, six windows with a gap, rest, signature, rest."""
     random = np.random.default_rng(3)
     windows = [[8.75 + 2 * number, 10.75 + 2 * number] for number in range(6)]
-    signatures = [[at + on, at + off] for at in (1.0, 26.75) for on, off in ((0, 0.75), (1.25, 1.5))]
-    time_s = (np.arange(columns) + 0.5) * 29.5 / columns
-    loaded = sum((time_s >= begin) & (time_s < end) for begin, end in windows + signatures)
-    mean = 1.72 + watt * loaded + random.normal(0, 0.05, columns)
-    spread = 0.3 + random.gamma(1.0, 0.15, columns)
-    rows = {"low_w": mean - spread, "mean_w": mean, "high_w": mean + spread}
-    for row in rows.values():
-        row[300:306] = np.nan
-    return {
-        "schema": 1,
-        "start_s": 0.0,
-        "end_s": 29.5,
-        **{key: [None if np.isnan(value) else round(value, 4) for value in row] for key, row in rows.items()},
+    signatures = [[[at + on, at + off] for on, off in ((0, 0.75), (1.25, 1.5))] for at in (1.0, 26.75)]
+    time_s = (np.arange(1000) + 0.5) * 0.0295
+    spans = [*windows, *signatures[0], *signatures[1]]
+    loaded = sum((time_s >= begin) & (time_s < end) for begin, end in spans)
+    spread = 0.2 + random.gamma(1.0, 0.1, 1000)
+    middle = 1.72 + watt * loaded
+    rows = {"low_w": middle - spread, "high_w": middle + spread}
+    shown = {
+        key: [None if 700 < n < 712 else round(value, 4) for n, value in enumerate(row)]
+        for key, row in rows.items()
+    }
+    found = {
         "windows": windows,
+        "idle": [[0.2, 0.9], [3.0, 8.5], [21.0, 26.5], [28.5, 29.4]],
+        "idle_line": [[0.0, 1.71], [29.5, 1.74]],
         "signatures": signatures,
     }
+    return {"time_s": time_s.tolist(), **shown, **({key: [] for key in found} if refused else found)}
 
 
 COMPILED = {
@@ -288,9 +288,9 @@ def stick(folder: Path, model: str = "squeezenet", status: str = "ok", **fields:
     made["files"] = {
         "profile": f"{model}.profile.json",
         "sweep": f"{model}.sweep.json",
-        "outline": "outline9.json",
+        "energy": "energy9.json",
     }
-    (folder / "outline9.json").write_text(json.dumps(outline(watt=1.1)))
+    (folder / "energy9.json").write_text(json.dumps({"plot": plot(1.1)}))
     made["energy"] = energy(26.0, simulated=True)
     times = np.random.default_rng(7).pareto(1.3, 64).round(4)
     layers = [

@@ -85,25 +85,25 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outline:
-    """A power trace, in as many columns as a plot has: least, mean and largest power (W) in each.
+class Power:
+    """A power trace in stretches of time, each with its least and its largest power (W).
 
-    A column of which nothing is known is NaN. `windows` and `signatures` are (from, to) in s, where the
-    energy tool found them; [] where it did not.
+    A stretch of which nothing is known is NaN. `windows`, `idle` and `signatures` are (from, to) in s, where
+    the energy tool found them; [] where it did not. `idle_line` are two points (s, W) of the idle power.
     """
 
-    start_s: float
-    end_s: float
+    time_s: Sequence[float]
     low_w: Sequence[float]
-    mean_w: Sequence[float]
     high_w: Sequence[float]
-    windows: Sequence[tuple[float, float]]
-    signatures: Sequence[tuple[float, float]]
+    windows: Sequence[Sequence[float]]
+    idle: Sequence[Sequence[float]]
+    idle_line: Sequence[Sequence[float]]
+    signatures: Sequence[Sequence[float]]
 
 
-def outline(record: Record) -> Optional[Found[Outline]]:
-    """Read the record's `outline`; None where it has none. tools/energy/outline.py says what is in it."""
-    return _file(record, record.files, "outline", _outline)
+def power(record: Record) -> Optional[Found[Power]]:
+    """Read the `plot` in the record's `energy` file (tools/energy/document.py); None where it has none."""
+    return _file(record, record.files, "energy", _power)
 
 
 def profile(record: Record) -> Optional[Found[Profile]]:
@@ -162,17 +162,18 @@ def _profile(data: Any) -> Profile:
     return dataclasses.replace(found, layers=sorted(layers, key=found.share, reverse=True))
 
 
-def _outline(data: Any) -> Outline:
-    columns = [
-        [math.nan if value is None else float(value) for value in data[key]]
-        for key in ("low_w", "mean_w", "high_w")
-    ]
-    start_s, end_s = float(data["start_s"]), float(data["end_s"])
-    if not (len({len(column) for column in columns}) == 1 and columns[0] and start_s < end_s):
+def _power(data: Any) -> Power:
+    drawn = data["plot"]
+    time_s, low_w, high_w = (
+        [math.nan if value is None else float(value) for value in drawn[key]]
+        for key in ("time_s", "low_w", "high_w")
+    )
+    if not (len(time_s) == len(low_w) == len(high_w) > 1 and time_s[0] < time_s[-1]):
         message = "columns of different length, or none"
         raise ValueError(message)
-    spans = ([(float(begin), float(end)) for begin, end in data[key]] for key in ("windows", "signatures"))
-    return Outline(start_s, end_s, *columns, *spans)
+    signatures = [pair for one in drawn["signatures"] for pair in one]
+    pairs = (drawn["windows"], drawn["idle"], drawn["idle_line"], signatures)
+    return Power(time_s, low_w, high_w, *([(float(a), float(b)) for a, b in each] for each in pairs))
 
 
 def _sweep(data: Any) -> Sweep:

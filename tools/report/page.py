@@ -33,8 +33,8 @@ class Row:
     profile: Optional[details.Found[details.Profile]] = None
     sweep: Optional[details.Found[details.Sweep]] = None
     sweep_plot: str = ""
-    outline: Optional[details.Found[details.Outline]] = None
-    power: str = ""
+    power: Optional[details.Found[details.Power]] = None
+    power_plot: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,10 +162,10 @@ def _sweep(record: Record, name: str) -> dict[str, Any]:
 
 def _power(record: Record, name: str) -> dict[str, Any]:
     """Return a row's power trace and, where it can be read, its plot."""
-    found = details.outline(record)
+    found = details.power(record)
     if found is None or found.value is None:
-        return {"outline": found}
-    return {"outline": found, "power": Markup(plots.power(found.value, name))}
+        return {"power": found}
+    return {"power": found, "power_plot": Markup(plots.power(found.value, name))}
 
 
 def _trade_off(records: Sequence[Record], name: str) -> str:

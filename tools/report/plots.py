@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from tools.report.details import Outline
+    from tools.report.details import Power
 
 with tempfile.TemporaryDirectory() as _folder:  # a container's root and home are read-only
     os.environ.setdefault("MPLCONFIGDIR", _folder)
@@ -151,38 +151,35 @@ def sweep(points: Sequence[tuple[float, float, float]], every: Sequence[float], 
         return _svg(figure, name, _sweep_words(points))
 
 
-def power(outline: Outline, name: str) -> str:
-    """Draw a power trace (W over s): mean as a line, least and largest as a band; when inferences ran below.
+def power(trace: Power, name: str) -> str:
+    """Draw a power trace (W over s) as a band from the least to the largest power, and the idle power in it.
 
     Windows are shaded from top to bottom, signatures are bars on the lower edge.
 
     Returns:
         An `<svg>` element; its ids begin with `name`.
     """
-    low, mean, high = (
-        np.array(column, dtype=float) for column in (outline.low_w, outline.mean_w, outline.high_w)
+    time_s, low, high = (
+        np.array(column, dtype=float) for column in (trace.time_s, trace.low_w, trace.high_w)
     )
-    edges = np.linspace(outline.start_s, outline.end_s, len(mean) + 1) - outline.start_s
+    begin_s, end_s = time_s[0], time_s[-1]
+    bottom, top = min(float(np.nanmin(low)), 0.0), float(np.nanmax(high))
     with _figure(bottom=22, left=46) as (figure, axes):
-        bottom, top = min(float(np.nanmin(low)), 0.0), float(np.nanmax(high))
-        _scale(axes, "y", (bottom, 1.08 * top if top > bottom else bottom + 1), unit="W", is_linear=True)
-        _scale(axes, "x", (0.0, float(edges[-1])), unit="s", is_linear=True)
+        _scale(axes, "y", (bottom, 1.08 * top if top > bottom else bottom + 1), "W", is_linear=True)
+        _scale(axes, "x", (0.0, float(end_s - begin_s)), "s", is_linear=True)
         axes.grid(axis="y", color=LINE, linewidth=0.8)
-        for begin, end in outline.windows:
-            inset = min(0.002 * edges[-1], 0.1 * (end - begin))  # so that windows back to back are told apart
-            axes.axvspan(
-                begin - outline.start_s + inset,
-                end - outline.start_s - inset,
-                color=MARK,
-                alpha=0.14,
-                linewidth=0,
-            )
-        middles = (edges[:-1] + edges[1:]) / 2
-        axes.fill_between(middles, low, high, color=FILL, linewidth=0)
-        axes.plot(middles, mean, color=DOTS, linewidth=1.2)
-        for begin, end in outline.signatures:
-            axes.plot(np.array([begin, end]) - outline.start_s, [bottom, bottom], color=INK, linewidth=5)
-        return _svg(figure, name, _power_words(outline, mean))
+        for start, end in trace.windows:
+            inset = min(0.002 * (end_s - begin_s), 0.1 * (end - start))  # back to back they are told apart
+            axes.axvspan(start - begin_s + inset, end - begin_s - inset, color=MARK, alpha=0.14, linewidth=0)
+        # a line too: where least and largest are the same, a band cannot be seen
+        axes.fill_between(time_s - begin_s, low, high, color=DOTS, linewidth=0.8, edgecolor=DOTS)
+        for start, end in trace.idle:
+            level = np.interp([start, end], *zip(*trace.idle_line))
+            axes.plot(np.array([start, end]) - begin_s, level, color=MARK, linewidth=1.5)
+        for start, end in trace.signatures:
+            axes.plot(np.array([start, end]) - begin_s, [bottom, bottom], color=INK, linewidth=5)
+        words = f"Power over {end_s - begin_s:.0f} s, from {np.nanmin(low):.3g} to {top:.3g} W"
+        return _svg(figure, name, f"{words}, with {len(trace.windows)} windows of inferences")
 
 
 def trade_off(points: Sequence[tuple[str, float, float, float]], name: str) -> str:
@@ -214,12 +211,6 @@ def trade_off(points: Sequence[tuple[str, float, float, float]], name: str) -> s
         _labels(axes, [point[0] for point in points], middle)
         words = ", ".join(f"{label}: {ms:.3g} ms, {mj:.3g} mJ" for label, ms, mj, _ in points)
         return _svg(figure, name, f"Net energy over median latency: {html.escape(words)}")
-
-
-def _power_words(outline: Outline, mean: np.ndarray) -> str:
-    length_s, low, high = outline.end_s - outline.start_s, np.nanmin(mean), np.nanmax(mean)
-    windows = f"{len(outline.windows)} windows of inferences"
-    return f"Power over {length_s:.0f} s, from {low:.3g} to {high:.3g} W, with {windows}"
 
 
 def _sweep_words(points: Sequence[tuple[float, float, float]]) -> str:
