@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, ContextManager, Optional, Protocol, Sequence
 
-from tools.stage import DeviceNotFound, Result, StageError, progress, write_json
-from tools.trace import TIME, Meta, Writer
+from tools.stage import Result, StageError, progress, write_json
+from tools.trace import TIME, Clock, Meta, Writer, this_host
 
 if TYPE_CHECKING:
     from tools.trace import Chunk
@@ -27,6 +27,23 @@ STOP = Path("stop")  # the host makes it in the stage's folder
 STARTED = Path("recording.json")  # the recorder makes it when the first samples are there
 KEEP_S = 2.0  # of samples that are in memory only; a group of rows in the file
 Listener = Callable[["Chunk", Meta], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Attached:
+    """A meter that is there, as files of the kernel or an adb server say; it was not opened.
+
+    Attributes:
+        name: of the device, e.g. "Joulescope JS220".
+        serial: what `meter_serial` chooses it by; "" where it needs no choice.
+        problem: why it cannot be used as it is, "" if nothing is known to be in the way.
+        hint: what to do about that.
+    """
+
+    name: str
+    serial: str = ""
+    problem: str = ""
+    hint: str = ""
 
 
 class Reader(Protocol):
@@ -44,6 +61,7 @@ class Reader(Protocol):
 
         Raises:
             DeviceNotFound: the meter is gone.
+            StageError: it says something that is not understood.
         """
 
 
@@ -72,14 +90,14 @@ def record(
 
     Raises:
         DeviceNotFound: the meter was lost; the trace holds what was sampled, and says that it is incomplete.
-        StageError: there was no sample at all.
+        StageError: another failure of the reader, with the same trace; or there was no sample at all.
     """
-    lost: Optional[DeviceNotFound] = None
+    lost: Optional[StageError] = None
     with Writer(path, reader.columns, reader.meta) as file, _signals() as stopped:
         try:
             for chunk in _grouped(_until(reader, duration_s, stopped, listeners)):
                 file.append(chunk)
-        except DeviceNotFound as error:
+        except StageError as error:
             lost = error
         meta = reader.meta
         if lost:
@@ -88,7 +106,7 @@ def record(
     if lost:
         kept = f"; {file.rows} samples are kept in {path.name}"
         message = f"{lost}{kept}"
-        raise DeviceNotFound(message, hint=lost.hint)
+        raise type(lost)(message, hint=lost.hint)
     if not file.rows:
         message = f"{meta.device or meta.meter} gave no sample"
         raise StageError(message, hint="Is it told to sample at all?")
@@ -137,7 +155,7 @@ def _grouped(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
             if chunk[TIME].size and chunk[TIME][-1] - kept[0][TIME][0] >= KEEP_S:
                 yield joined()
                 kept.clear()
-    except DeviceNotFound as error:
+    except StageError as error:
         failure = error
     if kept:
         yield joined()
@@ -178,27 +196,72 @@ class Polled:
         period_s: float,
     ) -> None:
         self.columns = columns
-        self.meta = meta
+        self._meta = meta
         self._ask = ask
         self._period_s = period_s
         self._start_s = self._next_s = time.monotonic()
+        self._longest_s = 0.0
+
+    @property
+    def meta(self) -> Meta:
+        """What is known by now; the clock's error is half of the longest asking, at most."""
+        return dataclasses.replace(self._meta, clock=Clock(this_host(), self._start_s, self._longest_s / 2))
+
+    @meta.setter
+    def meta(self, meta: Meta) -> None:
+        self._meta = meta
 
     def read(self) -> Chunk:
-        """Ask as often as falls into 0.1 s, once at least."""
+        """Ask as often as falls into 0.1 s."""
         import numpy as np
 
         rows = []
         until_s = time.monotonic() + 0.1
-        while True:
+        while self._next_s <= until_s:
             time.sleep(max(0.0, self._next_s - time.monotonic()))
             before_s = time.monotonic()
             values = self._ask()
             after_s = time.monotonic()
+            self._longest_s = max(self._longest_s, after_s - before_s)
             rows.append(
                 [(before_s + after_s) / 2 - self._start_s, *(values or [float("nan")] * len(self.columns))]
             )
             self._next_s = max(self._next_s + self._period_s, after_s)
-            if self._next_s > until_s:
-                break
-        table = np.array(rows, dtype=np.float64)
+        if not rows:
+            time.sleep(max(0.0, until_s - time.monotonic()))
+        table = np.array(rows, dtype=np.float64).reshape(len(rows), 1 + len(self.columns))
         return {name: table[:, index] for index, name in enumerate([TIME, *self.columns])}
+
+
+class Arrival:
+    """Where a meter's own clock is on this host's, from when its samples arrive.
+
+    A sample is late by what is between meter and host, never early. So the smallest difference between the
+    two clocks is the nearest to the truth, and the spread of the differences bounds the error. The first and
+    the last `SPAN_S` of a recording tell how the clocks drift apart.
+    """
+
+    SPAN_S = 10.0
+
+    def __init__(self) -> None:
+        self._first: list[tuple[float, float]] = []  # (time of the meter, difference), of the first SPAN_S
+        self._last: list[tuple[float, float]] = []
+
+    def saw(self, time_s: float) -> None:
+        """Note that the sample of the meter's `time_s` has just arrived."""
+        seen = (time_s, time.monotonic() - time_s)
+        if not self._first or time_s - self._first[0][0] < self.SPAN_S:
+            self._first.append(seen)
+        self._last = [one for one in self._last if time_s - one[0] < self.SPAN_S] + [seen]
+
+    @property
+    def clock(self) -> Optional[Clock]:
+        """What is known by now, None before the first sample."""
+        if not self._first:
+            return None
+        differences = [difference for _, difference in self._first]
+        elapsed_s = self._last[-1][0] - self._first[0][0]
+        drift = None
+        if elapsed_s >= 2 * self.SPAN_S:
+            drift = abs(min(difference for _, difference in self._last) - min(differences)) / elapsed_s
+        return Clock(this_host(), min(differences), max(differences) - min(differences), drift)

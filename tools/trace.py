@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -63,6 +64,7 @@ class Clock:
     """Where the meter's time is on a host's: the reading of that host's CLOCK_MONOTONIC at `time_s` 0.
 
     Attributes:
+        host: as `this_host` names it.
         error_s: standard uncertainty of it.
         rate_error: relative, of the meter's clock against the host's; None: nothing is known.
     """
@@ -71,6 +73,18 @@ class Clock:
     monotonic_s: float
     error_s: float
     rate_error: Optional[float] = None
+
+
+def this_host() -> str:
+    """Return what names the machine whose CLOCK_MONOTONIC this is, and is the same in all its containers.
+
+    That is the kernel's id of its present boot: random(4), /proc/sys/kernel/random/boot_id. Elsewhere it is
+    the host's name.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return platform.node()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +189,7 @@ class Writer:
         self.meta = meta  # may be replaced until `close`: counts are known only then
         self.rows = 0
         types = {TIME: pa.float64(), MARKER: pa.uint8()}
+        types.update({name: pa.float64() for name in columns if name.endswith("_j")})  # a counter grows
         self._schema = pa.schema([(name, types.get(name, pa.float32())) for name in [TIME, *columns]])
         self._arrow = pa
         self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
