@@ -28,7 +28,7 @@ IDLE = 0.1  # of a window: with more idle time at its ends it is not where the l
 SHIFT = 0.05  # of a window: with edges of the load further off than that it is not either
 ABOVE = 5.0  # standard errors of the idle power, for a window to hold a load
 HINT = (
-    "Are the windows of this trace, and is its time base right? Without --windows the load is found in the trace."
+    "Are these the windows of this trace, and is its time base right? Without them the load is found in it."
 )
 
 
@@ -81,8 +81,8 @@ def place(trace: Trace, power: Power, given: Windows) -> Placement:
     if given.signatures:
         match = signatures.find(power, given.signatures, expected)
         if abs(match.rate - 1) > RATE:
-            message = f"the meter's clock and the host's differ by {match.rate - 1:.2%} between the signatures"
-            raise Refused(message, hint="The trace's time base is wrong, or samples are missing. Record it anew.")
+            message = f"the meter's clock and the host's differ by {match.rate - 1:.2%}"
+            raise Refused(message, hint="Its time base is wrong, or samples are missing: record it anew.")
         facts = {"offset_s": match.offset_s, "rate": match.rate, "correlation": match.correlation, **notes}
         windows = _moved(given.windows, match.offset_s, match.rate)
         moved = [[(match.at(on), match.at(off)) for on, off in one] for one in given.signatures]
@@ -93,7 +93,9 @@ def place(trace: Trace, power: Power, given: Windows) -> Placement:
         span_s = given.windows[-1].end_s - clock.monotonic_s
         error_s = float((clock.error_s**2 + ((clock.rate_error or 0.0) * span_s) ** 2) ** 0.5)
         windows = _moved(given.windows, -clock.monotonic_s, 1.0)
-        return Placement(windows, "clock", error_s, (), {"offset_s": -clock.monotonic_s, "rate": 1.0, **notes})
+        return Placement(
+            windows, "clock", error_s, (), {"offset_s": -clock.monotonic_s, "rate": 1.0, **notes}
+        )
     message = f"the windows are on the clock of {given.host}, and nothing tells where that is in the trace"
     raise Refused(message, hint="It takes a signature, a marker or a meter on that host's clock.")
 
@@ -194,8 +196,6 @@ def _edges(
     where: str,
 ) -> Edges:
     """Return a window's edges; `free` is the time up to the windows beside it."""
-    import numpy as np
-
     count = _count(power, window)
     length_s = window.end_s - window.start_s
     block_s = length_s / count

@@ -68,9 +68,12 @@ class Baseline:
     def freedom(self, at_s: float) -> float:
         """Return the degrees of freedom of `error_w` (JCGM 100:2008, G.4.1)."""
         share = (at_s - self.before.at_s) / (self.after.at_s - self.before.at_s)
-        parts = ((1 - share) * self.before.error_w, self.before.count), (
-            share * self.after.error_w,
-            self.after.count,
+        parts = (
+            ((1 - share) * self.before.error_w, self.before.count),
+            (
+                share * self.after.error_w,
+                self.after.count,
+            ),
         )
         below = sum(error**4 / max(count - 1, 1) for error, count in parts)
         return float(self.error_w(at_s) ** 4 / below) if below else 1e6

@@ -10,16 +10,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from statistics import NormalDist
-from typing import Any, Sequence
+from typing import Sequence
 
 LEVEL = 0.95
 MANY = 1e6  # degrees of freedom of what is not estimated from a few values
-PARTS = ("meter", "sampling", "window_edges", "alignment", "baseline_drift", "spread")
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One source of uncertainty: standard uncertainties of gross and net energy, in one unit for all parts."""
+    """One source of uncertainty: standard uncertainties of gross and net energy, in one unit for all."""
 
     name: str
     gross: float
@@ -67,8 +66,3 @@ def _series(freedom: float, upper: float) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms))
-
-
-def as_json(parts: Sequence[Part]) -> dict[str, Any]:
-    """Return the parts for a document, all that there are by name."""
-    return {part.name: {"gross": part.gross, "net": part.net} for part in parts}

@@ -1,4 +1,4 @@
-"""Energies of the windows, or of parts of them: gross and net, with what was lost, and by what they differ."""
+"""Energies of the windows, or of parts of them: gross and net, with what was lost, and how they differ."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ class Cells:
         return float(np.average((self.start_s + self.end_s) / 2, weights=self.seconds))
 
 
-def of(bounds: Sequence[tuple[float, float, float]], pads: Sequence[tuple[float, float]], parts: int) -> Cells:
+def of(
+    bounds: Sequence[tuple[float, float, float]], pads: Sequence[tuple[float, float]], parts: int
+) -> Cells:
     """Return cells of windows (start, end, inferences), each cut in `parts` of equal length."""
     import numpy as np
 
@@ -107,8 +109,8 @@ def sampling_j(power: Power, cells: Cells) -> float:
     """Return the standard uncertainty of the energy of all cells by there being no more samples, J.
 
     Half the difference between what the even and what the odd samples alone would give: for noise it is what
-    the sum of all leaves open. A counter has none of it but its step: the reading is late by up to one step at
-    both ends, whose difference is a triangular distribution (JCGM 100:2008, 4.3.9).
+    the sum of all leaves open. A counter has none of it but its step: the reading is late by up to one step
+    at both ends, whose difference is a triangular distribution (JCGM 100:2008, 4.3.9).
     """
     import numpy as np
 

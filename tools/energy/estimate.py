@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Optional, Sequence
+from typing import TYPE_CHECKING, Optional, Sequence
 
-from tools.energy import alignment, baseline, budget, cells, find_load, integral
+from tools.energy import alignment, baseline, budget, cells, find_load
 from tools.energy.alignment import Edges, Placement
 from tools.energy.baseline import Baseline
 from tools.energy.budget import Part
@@ -56,15 +56,12 @@ class Estimate:
         return [each * 1e3 / self.inferences for each in found]
 
 
-def of_trace(trace: Trace, given: Optional[Windows], inferences: int, channel: str) -> Estimate:
+def of_power(trace: Trace, power: Power, given: Optional[Windows], inferences: int) -> Estimate:
     """Return the energy of the inferences in a trace; without windows the load is found in it.
 
     Raises:
-        InvalidRequest: the numbers of inferences contradict each other, or a channel is not there.
         Refused: the trace cannot carry it.
     """
-    _check_count(given, inferences)
-    power = integral.of_channel(trace, integral.choose(trace, channel))
     warnings = _about(trace)
     if given is None:
         placement, busy, pad_s, blur_s = _found(power, inferences)
@@ -88,7 +85,8 @@ def of_trace(trace: Trace, given: Optional[Windows], inferences: int, channel: s
     return found
 
 
-def _check_count(given: Optional[Windows], inferences: int) -> None:
+def check_count(given: Optional[Windows], inferences: int) -> None:
+    """Raise InvalidRequest if the number of inferences is none, or not that of the windows."""
     if given is None:
         if inferences < 1:
             message = f"the number of inferences is {inferences}"
@@ -165,7 +163,8 @@ def _cells(power: Power, placement: Placement, edges: Sequence[Edges], pad_s: fl
             )
     shortest_s = min(one.end_s - one.start_s for one in windows)
     if shortest_s < AVERAGES * power.resolution_s:
-        message = f"a window of {shortest_s:.3g} s is too short for a meter whose readings are {power.resolution_s:.3g} s wide"
+        wide = f"{power.resolution_s:.3g} s"
+        message = f"a window of {shortest_s:.3g} s is too short for a meter whose readings are {wide} wide"
         raise Refused(message, hint=HINT)
     return cells.of([(one.start_s, one.end_s, one.inferences) for one in windows], pads, parts)
 
@@ -196,7 +195,8 @@ def _check_lost(trace: Trace, power: Power, made: Cells) -> float:
     undated_s = trace.meta.undated * power.step_s
     for missing_s, what in ((lost_s, "in the windows"), (undated_s, "without saying where")):
         if missing_s > max(LOST * seconds, 2.5 * power.step_s):
-            message = f"{missing_s:.3g} s of {seconds:.4g} s are lost {what}: {missing_s / seconds:.2%}, the limit is {LOST:.1%}"
+            share = f"{missing_s / seconds:.2%}, the limit is {LOST:.1%}"
+            message = f"{missing_s:.3g} s of {seconds:.4g} s are lost {what}: {share}"
             raise Refused(message, hint="Record it anew, with the computer doing less meanwhile.")
     return lost_s
 
@@ -300,8 +300,3 @@ def _shift(
         sums = [float(each[kind].sum()) for each in at]
         moved.append(float(np.sqrt(sum((each - sums[1]) ** 2 for each in sums) / 6)))
     return moved[0], moved[1]
-
-
-def facts(found: Estimate) -> dict[str, Any]:
-    """Return how the windows were placed, for the document."""
-    return {"by": found.placement.by, "error_s": found.placement.error_s, **found.placement.facts}

@@ -22,7 +22,10 @@ BLOCKS, FEWEST = 6000, 20  # in all of the trace
 BLOCK_S = 0.02  # at least: a whole period of the mains, and of twice their frequency
 STRETCHES = 60  # with more of them it is a ripple that is cut, and longer blocks are taken
 PASSES = 3  # from a first look to a load and an idle power that fit each other
-LADDER, LOWEST = 24, 0.02  # heights at which boxes are looked for: from the highest stretch down to that share
+LADDER, LOWEST = (
+    24,
+    0.02,
+)  # heights at which boxes are looked for: from the highest stretch down to that share
 INSIDE = 0.25  # of the load's height: what is below that is not part of it
 OTHER = 0.1  # of the load's height: what stands out by more is not idle
 UNUSUAL = 5.0  # times the usual distance from the idle level, or it is idle
@@ -186,7 +189,9 @@ def _extended(parts: Sequence[Stretch], box: _Box, idle_w: float) -> _Box:
 
 def _height(parts: Sequence[Stretch], first: int, end: int, idle_w: float) -> float:
     inside = parts[first:end]
-    return sum((part.level_w - idle_w) * part.seconds for part in inside) / sum(part.seconds for part in inside)
+    return sum((part.level_w - idle_w) * part.seconds for part in inside) / sum(
+        part.seconds for part in inside
+    )
 
 
 def _others(view: _View) -> list[tuple[float, float]]:

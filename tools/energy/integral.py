@@ -129,7 +129,12 @@ def of_channel(trace: Trace, channel: str) -> Power:
 
 
 def _of_samples(
-    channel: str, facts: Channel, time_s: np.ndarray, power_w: np.ndarray, gap_after: np.ndarray, step_s: float
+    channel: str,
+    facts: Channel,
+    time_s: np.ndarray,
+    power_w: np.ndarray,
+    gap_after: np.ndarray,
+    step_s: float,
 ) -> Power:
     """A reading that is a mean over the time before it stands for the middle of that time."""
     import numpy as np
@@ -156,7 +161,12 @@ def _of_samples(
 
 
 def _of_counter(
-    channel: str, facts: Channel, time_s: np.ndarray, count_j: np.ndarray, gap_after: np.ndarray, step_s: float
+    channel: str,
+    facts: Channel,
+    time_s: np.ndarray,
+    count_j: np.ndarray,
+    gap_after: np.ndarray,
+    step_s: float,
 ) -> Power:
     """A counter tells at any reading all that flowed before it, so a missed reading loses no energy.
 
@@ -223,9 +233,11 @@ def choose(trace: Trace, wanted: str) -> str:
     for name in DEFAULTS:
         if name in able:
             return name
-    message = "the trace has no channel with a power" if not able else f"the trace has several channels: {listed}"
-    hint = "It takes both current and voltage." if not able else f"Choose one: --channel {able[0]}"
-    raise InvalidRequest(message, hint=hint)
+    if not able:
+        message = "the trace has no channel with a power"
+        raise InvalidRequest(message, hint="It takes both current and voltage.")
+    message = f"the trace has several channels: {listed}"
+    raise InvalidRequest(message, hint=f"Choose one: --channel {able[0]}")
 
 
 def _has_power(trace: Trace, name: str) -> bool:

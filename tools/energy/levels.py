@@ -30,7 +30,7 @@ class Stretch:
 
 
 def stretches(time_s: np.ndarray, power_w: np.ndarray, most: int) -> list[Stretch]:
-    """Cut a series of equal blocks, [n] middles and mean powers, where its level changes; into `most` at most.
+    """Cut equal blocks, [n] middles and mean powers, where the level changes; into `most` at most.
 
     Binary segmentation by the CUSUM statistic: E. S. Page, Continuous inspection schemes, Biometrika 41
     (1954); L. Y. Vostrikova, Detecting "disorder" in multidimensional random processes (1981).

@@ -80,9 +80,7 @@ def _template(pattern: Pattern, block_s: float, average_s: float) -> np.ndarray:
     start_s = pattern[0][0] - LEAD_S
     count = round((pattern[-1][1] + LEAD_S - start_s) / block_s)
     edges = start_s + np.arange(count + 1) * block_s
-    share = sum(
-        np.clip(edges[1:], on, off) - np.clip(edges[:-1], on, off) for on, off in pattern
-    )
+    share = sum(np.clip(edges[1:], on, off) - np.clip(edges[:-1], on, off) for on, off in pattern)
     wide = round(average_s / block_s)
     return np.convolve(share, np.ones(wide) / wide, mode="same") if wide > 1 else share
 
@@ -130,7 +128,7 @@ def _best(total: np.ndarray, allowed: np.ndarray, blocks: int, lobe: float) -> i
     away = np.abs(np.arange(len(scores)) - best) > lobe
     rival = float(scores[away].max()) if away.any() else -1.0
     if rival > RIVAL * scores[best]:
-        message = f"the benchmark's signature is at two places in the trace, {scores[best]:.2f} and {rival:.2f} alike"
+        message = f"the benchmark's signature could be at two places: {scores[best]:.2f}, {rival:.2f} alike"
         raise Refused(message, hint=HINT)
     return best
 
@@ -158,5 +156,5 @@ def _refine(
     error_s = float(np.sqrt((away**2).sum() / max(len(away) - 2, 1)))
     if error_s > shortest_s / 2:
         message = f"the edges of the signature are {error_s:.2g} s from a straight line of time"
-        raise Refused(message, hint="Samples are missing without a trace, or something else ran: record it anew.")
+        raise Refused(message, hint="Samples are missing unseen, or something else ran: record it anew.")
     return Match(offset_s, float(rate), max(error_s, power.step_s / 12**0.5), correlation)
