@@ -17,7 +17,7 @@ from tests.project import LAB, SMALL, Project
 from tools import arrays, metered, windows
 from tools.stage import DeviceNotFound, InvalidRequest
 
-LOCK = Path("/tmp/inall/requirements.txt")
+LOCK = LAB / "meter" / "requirements.txt"
 BUSY_W, IDLE_W = 4.0, 2.0  # of the stand-in
 
 
@@ -26,7 +26,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = Project.copy(tmp_path_factory.mktemp("metering") / "project")
     made.add_tool("labmeter", LAB / "cpu_meter.py", lock=LOCK)
     made.add_tool("spinning", LAB / "spinning.py", lock=LOCK)
-    made.add_tool("energy", Path("/tmp/inall/energy.py"), lock=LOCK)
     (made.folder / "small.toml").write_text(SMALL)
     answers = np.eye(5, dtype=np.float32)
     arrays.write(made.folder / "reference.npz", inputs={"input": answers}, outputs=answers)
@@ -90,11 +89,12 @@ def test_spinning_takes_what_it_takes(project: Project) -> None:
 
 
 @pytest.mark.tool
-def test_too_short_for_an_energy_is_refused(project: Project) -> None:
-    done = project.run(*argv(project, *HURRIED))
+def test_a_trace_without_the_load_is_refused(project: Project) -> None:
+    done = project.run(*argv(project, *HURRIED, "--meter-set", "busy_w=0"))
     record = only_record(project)
     assert record["status"] == "ok", done.stderr
     assert record["latency_ms"]["p50"] == pytest.approx(4, rel=0.5)
+    assert "window" in record["energy_reason"]
     assert record["energy"] is None
     assert record["energy_reason"]
     assert record["energy_hint"]

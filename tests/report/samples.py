@@ -212,7 +212,9 @@ def energy(net_mj: float, **fields: Any) -> dict[str, Any]:
             "rate_hz": 5000.0,
             "dropped": 0,
         },
+        "scope": "main output of the power monitor",
         "simulated": False,
+        "warnings": [],
         **fields,
     }
 

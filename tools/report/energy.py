@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+SIDES = ("before", "after")
 PARTS = {  # of the uncertainty, as the energy tool names them -> for a reader
     "meter": "the meter",
     "sampling": "sampling",
@@ -31,8 +32,8 @@ class Energy:
     inferences: Optional[int]
     meter: Mapping[str, Any]
     simulated: bool
-    usb_power: str
-    other: Mapping[str, Any]
+    scope: str
+    warnings: Sequence[str]
 
     @property
     def meter_name(self) -> str:
@@ -60,7 +61,6 @@ def read(data: Optional[Mapping[str, Any]]) -> Optional[Energy]:
     """
     if data is None:
         return None
-    known = {field.name for field in dataclasses.fields(Energy)}
     low, high = map(_number, data["net_ci95_mj"])
     idle = {side: None if data["idle_w"][side] is None else _number(data["idle_w"][side]) for side in SIDES}
     return Energy(
@@ -74,12 +74,9 @@ def read(data: Optional[Mapping[str, Any]]) -> Optional[Energy]:
         inferences=None if data.get("inferences") is None else int(data["inferences"]),
         meter={"name": str(data["meter"]["name"]), **data["meter"]},
         simulated=bool(data["simulated"]),
-        usb_power=str(data.get("usb_power") or ""),
-        other={key: value for key, value in data.items() if key not in known},
+        scope=str(data.get("scope") or ""),
+        warnings=[str(text) for text in data.get("warnings", ())],
     )
-
-
-SIDES = ("before", "after")
 
 
 def _number(value: Any) -> float:

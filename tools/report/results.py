@@ -130,9 +130,10 @@ class Record:
 
     @property
     def warnings(self) -> list[str]:
-        """What the tool that measured wants the reader to know."""
+        """What the tools that measured want the reader to know."""
         found = self.metadata.get("warnings")
-        return [str(text) for text in found] if isinstance(found, list) else []
+        mine = [str(text) for text in found] if isinstance(found, list) else []
+        return [*mine, *(f"Energy: {text}." for text in (self.energy.warnings if self.energy else ()))]
 
     @property
     def tolerance(self) -> Mapping[str, float]:
