@@ -33,8 +33,8 @@ from tools.stage import StageError
 PLAIN: Any = {"no_args_is_help": True, "rich_markup_mode": None}  # with rich, `--help` takes twice as long
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False, **PLAIN)
 images_app = typer.Typer(help="The tools' Docker images.", **PLAIN)
-power_app = typer.Typer(help="A power meter.", **PLAIN)
 phone_app = typer.Typer(help="A phone over adb.", **PLAIN)
+power_app = typer.Typer(help="A power meter, and traces of power.", **PLAIN)
 models_app = typer.Typer(help="The model zoo.", **PLAIN)
 app.add_typer(images_app, name="images")
 app.add_typer(models_app, name="models")
@@ -368,6 +368,42 @@ def power_live(
     from host import power
 
     raise typer.Exit(power.live(recording, output, port))
+
+
+@power_app.command("energy")
+@with_groups
+def power_energy(
+    running: Running,
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace: Parquet, CSV, PT4 or PT5.")],
+    inferences: Annotated[
+        int, typer.Option(help="How many inferences ran; the load is found in the trace.")
+    ] = 0,
+    windows: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help='When: [{"start_s": 1, "end_s": 11, "inferences": 100}, ...]'),
+    ] = None,
+    channel: Annotated[str, typer.Option(help="Which channel; the whole device's if left out.")] = "",
+) -> None:
+    """Tell the energy of an inference, gross and net, with an interval; or why the trace cannot carry it."""
+    from host import traces
+
+    raise typer.Exit(traces.energy(trace, windows, inferences=inferences, channel=channel, running=running))
+
+
+@power_app.command("convert")
+@with_groups
+def power_convert(
+    running: Running,
+    file: Annotated[Path, typer.Argument(help="PT4 or PT5 of PowerTool, a CSV, or a Parquet trace.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Ending in .parquet, .csv or .pt4.")
+    ],
+    channel: Annotated[str, typer.Option(help="Which channel goes into a CSV.")] = "main",
+) -> None:
+    """Convert a power trace from one format to another."""
+    from host import traces
+
+    raise typer.Exit(traces.convert(file, output, channel=channel, running=running))
 
 
 @models_app.command("list")

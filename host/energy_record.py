@@ -12,6 +12,7 @@ from host.pipeline import Outcome
 from host.plan import Stage
 
 Found = dict[str, Any]
+METER = ("device", "serial", "firmware", "rate_hz", "supply_v")  # what is kept of what it says
 
 
 def of(
@@ -54,9 +55,22 @@ def _files(outcome: Outcome, folder: Path) -> dict[str, str]:
 
 def _energy(said: Mapping[str, Any], meter: Mapping[str, Any]) -> Found:
     """Return the energy as results.json has it, of energy.json and what the recording said of the meter."""
-    per_inference = said["energy_per_inference_mj"]
+    energy = said["energy_per_inference_mj"]
     return {
-        "gross_mj": per_inference["gross"],
-        "net_mj": per_inference["net"],
-        "net_ci95_mj": per_inference["net_ci95"],
+        "gross_mj": energy["gross"],
+        "gross_ci95_mj": energy["gross_ci95"],
+        "net_mj": energy["net"],
+        "net_ci95_mj": energy["net_ci95"],
+        "idle_w": {side: said["idle_w"][side] for side in ("before", "after")},
+        "budget_mj": {part: both["net"] for part, both in said["budget_mj"].items()},
+        "mean_v_times_mean_i_mj": said["mean_v_times_mean_i_mj"],
+        "aligned_by": said["alignment"]["by"],
+        "windows": said["window"]["count"],
+        "inferences": said["window"]["inferences"],
+        "channel": said["channel"],
+        "scope": said["scope"],
+        "meter": {"name": said["meter"], **{key: meter[key] for key in METER if meter.get(key) is not None}},
+        "dropped": said["dropped"],
+        "simulated": said["simulated"],
+        "warnings": said["warnings"],
     }

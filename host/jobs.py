@@ -196,7 +196,15 @@ def execute(plan: Plan, running: Running, metering: Metering = NO_METER, *, repo
         engine = _engine(stages, store, running, report=report)
         run = Run(store.work, meter.record() if meter else None)
         with show_progress(stages) as listener, _way_to_phones(stages, store, running):
-            pipeline = Pipeline(engine, store, run, listener, running.limit_s, running.keep_going)
+            pipeline = Pipeline(
+                engine,
+                store,
+                run,
+                listener,
+                running.limit_s,
+                running.keep_going,
+                meter.engine(engine) if meter else None,
+            )
             try:
                 try:
                     pipeline.execute(stages)
@@ -254,7 +262,8 @@ def _with_meter(stages: list[Stage], meter: meters.Chosen | None) -> list[Stage]
 def _engine(stages: Iterable[Stage], store: Store, running: Running, *, report: bool) -> Engine:
     sdks.give(running.sdks, store.work)
     builds = {**running.builds, **sdks.builds()}
-    wanted = dict.fromkeys(stage.command.runs_as for stage in stages)
+    contained = (stage.command for stage in stages if not meters.host_only(stage.command))
+    wanted = dict.fromkeys(command.runs_as for command in contained)
     if report:
         wanted["report"] = None
     engine = choose(running.engine, store.work, wanted, pull=running.pull, note=note, builds=builds)

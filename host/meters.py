@@ -9,12 +9,14 @@ import importlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from host import toolbox
+from host.engines import Engine
+from host.engines.venv import VenvEngine
 from host.plan import parse_settings
 from tools.names import nearest
 from tools.recording import Attached
@@ -29,19 +31,32 @@ def commands() -> Mapping[str, Command]:
     return {command.meter: command for command in toolbox.commands() if command.meter}
 
 
-def present(command: Command, root: Path = Path("/")) -> list[Attached]:
-    """Return a command's meters that are here; nothing is opened.
+def present(command: Command, root: Path = Path("/")) -> list[Attached] | None:
+    """Return a command's meters that are here, None if that cannot be told; nothing is opened.
 
     The meter's module, `tools.<tool>.<meter>` or else the tool's own, says it by its function `present`.
     """
-    found: list[Attached] = _module(command).present(root)
-    return found
+    look: Callable[[Path], list[Attached]] | None = getattr(_module(command), "present", None)
+    return look(root) if look else None
+
+
+def host_only(command: Command) -> str:
+    """Return why no container reaches a command's meter, "" if one does; its tool's `HOST_ONLY` says it."""
+    reasons: Mapping[str, str] = getattr(importlib.import_module(f"tools.{command.tool}"), "HOST_ONLY", {})
+    return reasons.get(command.meter, "")
+
+
+def engine_for(command: Command, engine: Engine) -> Engine:
+    """Return what runs a meter's command: the run's engine, or venv where no container reaches the meter."""
+    why = host_only(command)
+    return VenvEngine(why) if why and engine.name != VenvEngine.name else engine
 
 
 def choose(name: str, serial: str = "") -> tuple[Command, dict[str, Any]]:
     """Return the command that records with the meter `name`, and the parameters that say which device.
 
-    `auto` is the one meter that is here.
+    `auto` is the one meter that is here. One that cannot be looked for (an instrument in the network) is
+    believed to be.
 
     Raises:
         InvalidRequest: there is no meter of that name, or more than one is here and nothing says which.
@@ -52,7 +67,10 @@ def choose(name: str, serial: str = "") -> tuple[Command, dict[str, Any]]:
         message = f"there is no meter {name!r}"
         raise InvalidRequest(message, hint=nearest(name, known))
     wanted = known if name == AUTO else {name: known[name]}
-    found = [(meter, one) for meter, command in wanted.items() for one in present(command)]
+    here = {meter: present(command) for meter, command in wanted.items()}
+    if here.get(name, ()) is None:
+        return known[name], {"meter_serial": serial}
+    found = [(meter, one) for meter, attached in here.items() for one in attached or ()]
     if serial:
         found = [(meter, one) for meter, one in found if one.serial == serial]
     which = "meter" if name == AUTO else f"meter {name}"
@@ -78,6 +96,10 @@ class Chosen:
     command: Command | None = None
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     missing: StageError | None = None
+
+    def engine(self, engine: Engine) -> Engine:
+        """Return what runs the meter in a run on `engine`."""
+        return engine_for(self.command, engine) if self.command else engine
 
     def record(self) -> dict[str, Any]:
         """Return what results.json says of it."""
@@ -109,7 +131,7 @@ def held(
     with contextlib.ExitStack() as stack:
         try:
             command, device = choose(name, serial)
-            own = parse_settings(sets, command)
+            own = _own(sets, command)
             if lock:
                 stack.enter_context(locked(command.meter, device["meter_serial"]))
         except DeviceNotFound as error:
@@ -120,6 +142,14 @@ def held(
             known = {key: value for key, value in settings.items() if key in command.params}
             chosen = Chosen(command=command, params={**known, **own, **device})
         yield chosen
+
+
+def _own(sets: Sequence[str], command: Command) -> dict[str, Any]:
+    own = parse_settings(sets, command)
+    if unknown := [key for key in own if key not in command.params]:
+        message = f"the meter {command.meter} has no {unknown[0]!r}"
+        raise InvalidRequest(message, hint=nearest(unknown[0], command.params))
+    return own
 
 
 @contextlib.contextmanager

@@ -71,8 +71,15 @@ class Listener(Protocol):
 class Forecast:
     """What is known of each stage without running a tool: a hit in the store, a failed need."""
 
-    def __init__(self, engine: Engine, store: Store, keep_going: bool = True) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        keep_going: bool = True,
+        meter_engine: Engine | None = None,
+    ) -> None:
         self._engine = engine
+        self._meter_engine = meter_engine or engine
         self._store = store
         self._keep_going = keep_going
         self.outcomes: dict[Stage, Outcome] = {}
@@ -98,7 +105,7 @@ class Forecast:
             return None
         try:
             key = self._key(stage)
-            entry = self._store.find(key) if stage.command.cached else None
+            entry = self._store.find(key) if stage.is_cached else None
         except StageError as error:
             return Outcome(error=error)
         if entry is None:
@@ -110,10 +117,13 @@ class Forecast:
 
     def _key(self, stage: Stage) -> str:
         hashes = {artifact: entry.sha256[name] for artifact, name, entry in self._sources(stage)}
-        toolchain = self._engine.toolchain(stage.command.runs_as)
+        toolchain = self._engine_of(stage).toolchain(stage.command.runs_as)
         if stage.command.sdk:
             toolchain += f" sdk:{sdks.identity(stage.command.tool)}"
         return stage_key(toolchain, _request(stage), hashes)
+
+    def _engine_of(self, stage: Stage) -> Engine:
+        return self._meter_engine if stage.command.meter else self._engine
 
     def _sources(self, stage: Stage) -> Iterator[tuple[str, str, Entry]]:
         """Yield each input with the name that it has where it is made, and the entry that holds it."""
@@ -137,6 +147,7 @@ class Pipeline(Forecast):
     """Executes stages on one engine, into one store and one run.
 
     `keep_going`: after a failure go on with all that does not need the failed stage; else stop.
+    `meter_engine` runs the meter, where that is not the engine of all else.
     """
 
     def __init__(
@@ -147,8 +158,9 @@ class Pipeline(Forecast):
         listener: Listener,
         limit_s: float,
         keep_going: bool,
+        meter_engine: Engine | None = None,
     ) -> None:
-        super().__init__(engine, store, keep_going)
+        super().__init__(engine, store, keep_going, meter_engine)
         self._run = run
         self._listener = listener
         self._limit_s = limit_s
@@ -187,7 +199,7 @@ class Pipeline(Forecast):
         """Start the tool once and run all of its stages that are or become ready."""
         mine = [stage for stage in pending if stage.command.runs_as == tool]
         try:
-            process = self._start(tool)
+            process = self._start(self._engine, tool)
         except StageError as error:
             for stage in filter(self._is_ready, mine):
                 self._finish(stage, Outcome(error=error))
@@ -195,8 +207,8 @@ class Pipeline(Forecast):
         with self._session(tool, process) as session:
             self._feed(session, mine)
 
-    def _start(self, tool: str) -> Process:
-        return self._engine.start(tool, self._store.work, self._listener.note)
+    def _start(self, engine: Engine, tool: str) -> Process:
+        return engine.start(tool, self._store.work, self._listener.note)
 
     @contextlib.contextmanager
     def _session(self, tool: str, process: Process) -> Iterator[Session]:
@@ -225,7 +237,7 @@ class Pipeline(Forecast):
         """Run a stage that measures, with a meter's recording beside it if the meter's tool starts."""
         tool = recording.command.runs_as
         try:
-            process = self._start(tool)
+            process = self._start(self._engine_of(recording), tool)
         except StageError as error:
             self._finish(stage, self._run_stage(session, stage))
             self._finish(recording, Outcome(error=error))
@@ -261,7 +273,7 @@ class Pipeline(Forecast):
                     on_meter=beside.told if beside else lambda _: None,
                 )
             result.raise_error()
-            entry = self._keep(stage, key) if stage.command.cached else None
+            entry = self._keep(stage, key) if stage.is_cached else None
             folder = entry.folder if entry else folder
             seconds = time.monotonic() - begun
             return Outcome(seconds=seconds, key=key, folder=folder, entry=entry, result=result)
@@ -277,7 +289,7 @@ class Pipeline(Forecast):
             self._store.discard(key)  # what a failure left; a finished stage has its own name by now
 
     def _folder(self, stage: Stage, key: str) -> Path:
-        return self._store.part(key) if stage.command.cached else self._run.stage_folder(stage)
+        return self._store.part(key) if stage.is_cached else self._run.stage_folder(stage)
 
     def _keep(self, stage: Stage, key: str) -> Entry:
         entry = self._store.commit(key)
@@ -289,7 +301,7 @@ class Pipeline(Forecast):
         inputs = {artifact: entry.path(name) for artifact, name, entry in self._sources(stage)}
         relative = {artifact: os.path.relpath(path, folder) for artifact, path in inputs.items()}
         dataclasses.replace(_request(stage), inputs=relative).write(folder)
-        if owner := self._engine.owner(stage.command.runs_as):
+        if owner := self._engine_of(stage).owner(stage.command.runs_as):
             os.chown(folder, *owner)
 
     def _finish(self, stage: Stage, outcome: Outcome) -> None:

@@ -52,6 +52,11 @@ class Stage:
         return self.command.full_name + (f"[{','.join(variant)}]" if variant else "")
 
     @property
+    def is_cached(self) -> bool:
+        """Whether the store keeps what it makes; a measurement's energy stays with the run, as its trace."""
+        return self.command.cached and self.of is None
+
+    @property
     def outputs(self) -> Mapping[str, str]:
         """Artifact name -> file name of what it makes."""
         return {key: name.replace("{model}", self.model) for key, name in self.command.outputs.items()}

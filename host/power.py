@@ -48,7 +48,7 @@ def live(recording: Recording, output: Path | None, port: int) -> int:
 
 def list_meters(*, as_json: bool) -> None:
     """Print every kind of meter that is known, and those of it that are here."""
-    found = {name: meters.present(command) for name, command in meters.commands().items()}
+    found = {name: meters.present(command) or [] for name, command in meters.commands().items()}
     if as_json:
         show.print_json({name: [dataclasses.asdict(one) for one in here] for name, here in found.items()})
         return

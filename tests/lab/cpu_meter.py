@@ -2,8 +2,8 @@
 
     watts = idle_w + busy_w * (seconds of processor time per second)
 
-So the energy of an inference is known: net, `busy_w` times its processor time. It sees processes only, so it
-is for the venv engine, and of any other load on the host it sees nothing.
+So the energy of an inference is known: net, `busy_w` times its processor time. It counts energy, so a late
+reading on a busy host loses nothing. It sees the processes of the venv engine, and no other load.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from tools.trace import Channel, Meta
 
 tool = Tool("labmeter", packages=("pyarrow", "numpy"))
 PERIOD_S = 0.01
-SUPPLY_V = 5.0
 SERIALS = "MOBILE_ACCELERATOR_LAB_METERS"  # which are plugged in; "7" if it is not set
 SCHED = 2  # CPUCLOCK_SCHED of include/linux/posix-timers_types.h in Linux, which has the formula below too
 
@@ -37,7 +36,8 @@ class Busy:
         self._idle_w, self._busy_w = idle_w, busy_w
         self._lost_s = time.monotonic() + (lose_after_s or 1e9)
         self._clock = _clock(_measuring())
-        self._before = self._now()
+        self._before = (0.0, 0.0)
+        self._start = self._now()
 
     def _now(self) -> tuple[float, float]:
         with contextlib.suppress(OSError):  # it has ended
@@ -45,21 +45,20 @@ class Busy:
         return time.monotonic(), self._before[1]
 
     def ask(self) -> Sequence[float]:
-        """Return A and V, the mean since it was asked before."""
+        """Return J since the start."""
         if time.monotonic() > self._lost_s:
             message = "the stand-in was pulled out"
             raise DeviceNotFound(message, hint="Plug it in.")
-        now = self._now()
-        share = (now[1] - self._before[1]) / (now[0] - self._before[0])
-        self._before = now
-        return (self._idle_w + self._busy_w * share) / SUPPLY_V, SUPPLY_V
+        at_s, busy_s = self._now()
+        self._before = at_s, busy_s
+        return [self._idle_w * (at_s - self._start[0]) + self._busy_w * (busy_s - self._start[1])]
 
 
 def _measuring() -> int:
     """Return the id of the process that runs the measuring stage of this run: its folder is beside ours."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            beside = Path(os.readlink(folder / "cwd")).parent == Path.cwd().parent
+            beside = (folder / "cwd").readlink().parent == Path.cwd().parent
             if beside and b"measure" in (folder / "cmdline").read_bytes().split(b"\0"):
                 return int(folder.name)
     message = "nothing measures beside this stage"
@@ -75,18 +74,10 @@ def _clock(pid: int) -> int:
 def opened(idle_w: float, busy_w: float, lose_after_s: float, serial: str) -> Iterator[Polled]:
     """Open the stand-in."""
     about = "a model, not a measurement"
-    channel = Channel(scope="the measuring process", average_s=PERIOD_S, gain_error=0.001, source=about)
-    meta = Meta(
-        "cpu-model",
-        "CPU model",
-        serial,
-        rate_hz=None,
-        simulated=True,
-        supply_v=SUPPLY_V,
-        channels={"main": channel},
-    )
+    channel = Channel(scope="the measuring process", gain_error=0.001, source=about)
+    meta = Meta("cpu-model", "CPU model", serial, simulated=True, channels={"main": channel})
     busy = Busy(idle_w, busy_w, lose_after_s)
-    yield Polled(busy.ask, ("main_a", "main_v"), meta, PERIOD_S)
+    yield Polled(busy.ask, ("main_j",), meta, PERIOD_S)
 
 
 @tool.command(meter="cpu-model")

@@ -274,7 +274,7 @@ def _pymonsoon(time_s: np.ndarray, meta: Meta) -> tuple[np.ndarray, Meta]:
     seconds = 1e3 * span_s
     missing = max(0, round(seconds * PYMONSOON_HZ) - (len(time_s) - 1))
     note = (
-        f"{meta.note}; its Time(ms) holds the seconds at which a computer got the samples (PyMonsoon), so the "
+        f"{meta.note}; its Time(ms) holds seconds at which a computer got samples (PyMonsoon), so the "
         f"time is the samples' number at {PYMONSOON_HZ} Hz"
     )
     undated = missing if missing > 0.001 * len(time_s) else 0

@@ -39,7 +39,7 @@ TICK_BITS = (1 << 62) - 1
 
 
 class Header(NamedTuple):
-    """All fields, in the file's order. The sums are of no use: that of the power is a product of two others."""
+    """All fields, in the file's order. The sums are of no use: the power's is a product of two others."""
 
     head_size: int
     name: bytes

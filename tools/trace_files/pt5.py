@@ -50,7 +50,7 @@ def read(capture: Capture) -> Trace:
 
 
 def _volt(words: np.ndarray, supply_v: float, revision: int) -> float:
-    """Return the step with which the samples come nearest to the output's setting; without it, by revision."""
+    """Return the step that brings the samples nearest to the output's setting; without it, by revision."""
     import numpy as np
 
     if len(words) and 0 < supply_v < 20:
