@@ -46,7 +46,8 @@ def recorded(
     argv += ["--duration-s", str(seconds), "--live-port", str(port), "--channels", str(channels)]
     argv += ["--speed", str(speed)]
     with (folder / "log.txt").open("w") as log:
-        child = subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        child = subprocess.Popen(argv, cwd=folder, env=environment, stdout=log, stderr=log)
         try:
             until = time.monotonic() + 30
             while not answers(port):
