@@ -101,7 +101,7 @@ def for_each(
 ) -> Plan:
     """Return the plan of `target` for each network, with the files, weights and pictures that were given."""
     models = networks.found()
-    files = [_input_file(text) for text in inputs]
+    files = [input_file(text) for text in inputs]
     for model in models if images else ():
         pictures.require_image_network(model)
 
@@ -151,7 +151,8 @@ def _table(model: Model, store: Store) -> dict[str, Entry]:
         return {"layers": store.take_in({"layers": path}, "by the network's description")}
 
 
-def _input_file(text: str) -> tuple[str, Path]:
+def input_file(text: str) -> tuple[str, Path]:
+    """Return name and path of what --input gives."""
     name, equals, path = text.partition("=")
     if not equals:
         message = f"--input {text} does not say which artifact that is"

@@ -106,12 +106,27 @@ class Recording:
     trigger_ma: Annotated[
         float | None, typer.Option(help="Begin when the current rises above this, if the meter can.")
     ] = None
+    input: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=PATH", help="A file that it reads: replay's `recorded`."),
+    ] = None
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False
     engine: Engine = "auto"
     pull: Pull = False
     work: Work = WORK
     phone: Phone = ""
     as_json: Json = False
+
+    @property
+    def sets(self) -> list[str]:
+        """What was asked of the meter's own parameters, each `name=value`."""
+        trigger = [] if self.trigger_ma is None else [f"trigger_ma={self.trigger_ma}"]
+        return [*([f"count={self.count}"] if self.count else ()), *trigger, *(self.meter_set or ())]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters that meters take by name."""
+        return {"duration_s": self.duration_s, "phone": self.phone}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

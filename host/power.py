@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,12 +22,11 @@ from host import meters, show
 from host.adb import bridge
 from host.engines import Engine
 from host.engines.choose import choose
-from host.jobs import note
+from host.jobs import input_file, note
 from host.options import Recording
-from host.plan import parse_settings
 from host.session import Session
 from tools.recording import STOP
-from tools.stage import Command, InvalidRequest, Request, Result, StageError, Unavailable
+from tools.stage import Command, DeviceNotFound, InvalidRequest, Request, Result, StageError, Unavailable
 
 LOOPBACK = "127.0.0.1"
 NETWORK, PORT = "MOBILE_ACCELERATOR_LIVE_NETWORK", "MOBILE_ACCELERATOR_LIVE_PORT"  # compose.yaml reads them
@@ -73,14 +72,21 @@ def _carry_out(recording: Recording, output: Path | None, params: Mapping[str, A
     """Choose, hold and record the meter; keep what was recorded whatever ended it."""
     if output:
         check_output(output, force=recording.force)
-    command, device = meters.choose(recording.meter, recording.meter_serial)
-    params = {**command.params, **_asked(recording, command), **device, **params}
-    work = recording.work.resolve() / "power"
-    with meters.locked(command.meter, device["meter_serial"]), _folder(work) as folder:
-        file = output.name if output else f"trace{ENDINGS[0]}"
-        request = Request(command.tool, command.name, {}, {"trace": file}, params)
-        result = _run(request, command, recording, folder)
-        kept = _keep(folder / "stage" / file, output, result) if output else None
+    file = output.name if output else f"trace{ENDINGS[0]}"
+    settings = {**recording.settings, **params}
+    with meters.held(recording.meter, recording.meter_serial, recording.sets, settings) as chosen:
+        if chosen is None or chosen.command is None:
+            raise (chosen and chosen.missing) or DeviceNotFound("no meter was named", hint="--meter NAME")
+        command = chosen.command
+        given = _inputs(recording.input or (), command)
+        with _folder(recording.work.resolve() / "power") as folder:
+            params = {**command.params, **chosen.params}
+            names = {name: f"../{path.name}" for name, path in given.items()}
+            for path in given.values():
+                shutil.copyfile(path, folder / path.name)
+            request = Request(command.tool, command.name, names, {"trace": file}, params)
+            result = _run(request, command, recording, folder)
+            kept = _keep(folder / "stage" / file, output, result) if output else None
     _raise_error(result, file, kept)
     _say(result, kept, as_json=recording.as_json)
     return 0
@@ -108,20 +114,21 @@ def check_output(output: Path, *, force: bool) -> None:
         raise InvalidRequest(message, hint=hint)
 
 
-def _asked(recording: Recording, command: Command) -> dict[str, Any]:
-    """Return the parameters that were asked for.
+def _inputs(texts: Iterable[str], command: Command) -> dict[str, Path]:
+    """Return the files that a meter's command reads, by artifact name.
 
     Raises:
-        InvalidRequest: the meter has no such parameter, or it is of another type.
+        InvalidRequest: it reads none of that name, or it is not there.
     """
-    named = {"count": recording.count or None, "trigger_ma": recording.trigger_ma}
-    found = {key: value for key, value in named.items() if value is not None}
-    found |= parse_settings(recording.meter_set or (), command)
-    if unknown := [key for key in found if key not in command.params]:
-        message = f"the meter {command.meter} has no {unknown[0]!r}"
-        raise InvalidRequest(message, hint=f"It has: {', '.join(command.params)}")
-    given = {"duration_s": recording.duration_s, "phone": recording.phone}
-    return {**{key: value for key, value in given.items() if key in command.params}, **found}
+    given = dict(map(input_file, texts))
+    for name, path in given.items():
+        if name not in command.inputs:
+            message = f"the meter {command.meter} reads no {name!r}"
+            raise InvalidRequest(message, hint=f"It reads: {', '.join(command.inputs) or 'nothing'}")
+        if not path.is_file():
+            message = f"{path} is not a file"
+            raise InvalidRequest(message, hint="Check the path.")
+    return given
 
 
 def _free_port(port: int) -> int:
@@ -143,10 +150,7 @@ def _free_port(port: int) -> int:
 
 @contextlib.contextmanager
 def _folder(work: Path) -> Iterator[Path]:
-    """Give a fresh folder of our own; it goes at the end, if no trace that could not be moved is left in it.
-
-    What a killed runner left goes first. The folder of one that lives is locked.
-    """
+    """Give a fresh folder of our own, locked while we live; those that killed runners left go first."""
     try:
         work.mkdir(parents=True, exist_ok=True)
         for left in work.glob("*.part"):
@@ -158,8 +162,10 @@ def _folder(work: Path) -> Iterator[Path]:
         raise InvalidRequest(message, hint="Choose another with --work") from None
     folder.chmod(0o755)  # a container's user has to come in
     with _lock(folder):
-        yield folder
-        shutil.rmtree(folder)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
@@ -177,7 +183,7 @@ def _run(request: Request, command: Command, recording: Recording, folder: Path)
     port = request.params.get("live_port")
     if port:
         os.environ.update({NETWORK: "bridge", PORT: str(port)})
-    engine = choose(recording.engine, folder, [command.runs_as], pull=recording.pull, note=note)
+    engine = _engine(command, recording, folder)
     note(f"engine {engine.name}: {engine.why}")
     stage = folder / "stage"
     stage.mkdir()
@@ -196,6 +202,16 @@ def _run(request: Request, command: Command, recording: Recording, folder: Path)
         except StageError as error:
             error.hint = f"{error.hint} Its log: {log.name}"
             raise
+        except KeyboardInterrupt:
+            message = "interrupted a second time, before the recording was written"
+            raise StageError(message, hint="The first Ctrl-C ends a recording; give it a moment.") from None
+
+
+def _engine(command: Command, recording: Recording, folder: Path) -> Engine:
+    """Return what runs the meter: as asked, but venv where no container reaches it."""
+    contained = [] if meters.host_only(command) else [command.runs_as]
+    engine = choose(recording.engine, folder, contained, pull=recording.pull, note=note)
+    return meters.engine_for(command, engine)
 
 
 def _session(engine: Engine, command: Command, folder: Path) -> Session:
@@ -265,8 +281,9 @@ def _keep(made: Path, output: Path, result: Result) -> Path | None:
         shutil.copyfile(made, part)
         part.replace(output)
     except OSError as error:
-        message = f"{output} could not be written: {error.strerror}; the recording is {made}"
-        raise StageError(message, hint="Move it away before the next recording, which clears it.") from None
+        safe = made.replace(made.parents[2] / f"{made.parents[1].stem}-{made.name}")
+        message = f"{output} could not be written: {error.strerror}; the recording is {safe}"
+        raise StageError(message, hint="Move it to where there is room.") from None
     return output
 
 

@@ -78,6 +78,8 @@ def run(opened: ContextManager[Reader], trace: Path, *, duration_s: float, live_
         Unavailable: the port cannot be had.
         StageError: as `record`.
     """
+    import pyarrow.parquet  # noqa: F401 - takes up to a second, in which an opened meter would sample unread
+
     tally, file = Tally(duration_s), trace.with_suffix(".parquet")
     listeners: list[Listener] = [tally.add]
     with contextlib.ExitStack() as stack:

@@ -80,7 +80,9 @@ class Page:
         self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.value("globalThis.left = true")  # the address may be the same
         self.call("Page.navigate", url=url)
+        self.wait("!globalThis.left && document.readyState === 'complete'")
 
     def value(self, expression: str) -> Any:
         """Return what a JavaScript expression is, a promise's value if it is one."""

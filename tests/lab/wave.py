@@ -63,7 +63,7 @@ class Wave:
         """Return the samples since the last call; at `speed` times the pace of a real meter."""
         import numpy as np
 
-        time.sleep(0.05 / self._speed)
+        time.sleep(max(0.05 / self._speed, 0.01))
         last = int((time.monotonic() - self._begun_s) * self._speed * RATE_HZ)
         number = np.arange(self._next, last)
         self._next = last

@@ -27,7 +27,7 @@ START, COUNT, LOST, MARKERS, FIXED = range(5)  # columns of a row; least, greate
 class History:
     """The levels of a trace with these columns.
 
-    A row is [first time s, samples, 1 if some are lost, marker bits, least of each series, greatest of each,
+    A row is [first time s, samples, gaps among them, marker bits, least of each series, greatest of each,
     mean of each, energy in J of each channel up to its end]; `series` are the trace's columns but counters,
     and each channel's power. A series without a value in a row is NaN there.
     """
@@ -95,11 +95,11 @@ class History:
         least, greatest, mean = self._blocks
         joined = rows[first]
         joined[:, COUNT] = np.add.reduceat(rows[:, COUNT], first)
-        joined[:, LOST] = np.maximum.reduceat(rows[:, LOST], first)
+        joined[:, LOST] = np.add.reduceat(rows[:, LOST], first)
         joined[:, MARKERS] = np.bitwise_or.reduceat(rows[:, MARKERS].astype(np.uint8), first)
         joined[:, least] = np.fmin.reduceat(rows[:, least], first, axis=0)
         joined[:, greatest] = np.fmax.reduceat(rows[:, greatest], first, axis=0)
-        weight = np.where(np.isnan(rows[:, mean]), 0.0, rows[:, COUNT, None])
+        weight = np.where(np.isnan(rows[:, mean]), 0.0, rows[:, COUNT, None] - rows[:, LOST, None])
         total = np.add.reduceat(np.nan_to_num(rows[:, mean]) * weight, first, axis=0)
         with np.errstate(invalid="ignore"):
             joined[:, mean] = total / np.add.reduceat(weight, first, axis=0)

@@ -128,7 +128,7 @@ function losses(ctx, rows, view, width, top, bottom, colour) {
   ctx.globalAlpha = 0.22;
   rows.forEach((row, index) => {
     if (!row[LOST]) return;
-    const first = row[COUNT] > 1 ? row : rows[Math.max(0, index - 1)];
+    const first = row[COUNT] > row[LOST] ? row : rows[Math.max(0, index - 1)];
     const left = xOf(first[START], view, width), right = xOf((rows[index + 1] ?? row)[START], view, width);
     ctx.fillRect(left, top, Math.max(2, right - left), bottom - top);
   });
