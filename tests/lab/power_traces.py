@@ -247,6 +247,7 @@ def _measured(
         meter="replay",
         rate_hz=scene.rate_hz,
         dropped=dropped,
+        undated=dropped if scene.silent else 0,
         channels={"main": channel},
         simulated=True,
         clock=clock,
