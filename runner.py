@@ -337,9 +337,9 @@ def power_energy(
     channel: Annotated[str, typer.Option(help="Which channel; the whole device's if left out.")] = "",
 ) -> None:
     """Tell the energy of an inference, gross and net, with an interval; or why the trace cannot carry it."""
-    from host import power
+    from host import traces
 
-    raise typer.Exit(power.energy(trace, windows, inferences=inferences, channel=channel, running=running))
+    raise typer.Exit(traces.energy(trace, windows, inferences=inferences, channel=channel, running=running))
 
 
 @power_app.command("convert")
@@ -353,9 +353,9 @@ def power_convert(
     channel: Annotated[str, typer.Option(help="Which channel goes into a CSV.")] = "main",
 ) -> None:
     """Convert a power trace from one format to another."""
-    from host import power
+    from host import traces
 
-    raise typer.Exit(power.convert(file, output, channel=channel, running=running))
+    raise typer.Exit(traces.convert(file, output, channel=channel, running=running))
 
 
 @models_app.command("list")

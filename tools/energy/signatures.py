@@ -135,7 +135,7 @@ def _best(total: np.ndarray, allowed: np.ndarray, blocks: int, lobe: float) -> i
 
 
 def _refuse_gaps(power: Power, bounds: Sequence[Sequence[float]]) -> None:
-        message = "the benchmark's signature is not in the trace: what is most like it differs"
+    """Refuse a place where not each load of the patterns is above each rest: a single step is alike to some."""
     import numpy as np
 
     loads, rests = [], []
