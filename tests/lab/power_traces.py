@@ -65,6 +65,7 @@ class Scene:
     step_j: float = 0.0
     per_second: float = 50.0
     signatures: Sequence[float] = ()
+    sign_rest_s: float = 2.0
     clock_offset_s: float = 0.0
     clock_rate: float = 1.0
     clock_error_s: float | None = None
@@ -146,12 +147,12 @@ def _plan(scene: Scene) -> tuple[list[float], list[list[tuple[float, float]]], f
         return at_s
 
     if scene.signatures:
-        at_s = sign(at_s) + 2.0
+        at_s = sign(at_s) + scene.sign_rest_s
     at_s += scene.warm_s
     starts = [at_s + index * (scene.load_s + scene.rest_s) for index in range(scene.windows)]
     at_s = starts[-1] + scene.load_s
     if scene.signatures:
-        at_s = sign(at_s + 2.0)
+        at_s = sign(at_s + scene.sign_rest_s)
     return starts, signatures, at_s + scene.after_s
 
 

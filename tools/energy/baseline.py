@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 Span = Tuple[float, float]
 BLOCKS = 32  # of a side's idle time
 SHORTEST_S = 0.3  # of idle time on a side
-READINGS = 10  # at least, on a side
+READINGS = 5  # at least, on a side
 OUTLIER = 6.0  # robust standard deviations: what is further off stands out
+HIDDEN = 3.0  # standard uncertainties of the levels: more of a bend than that would show in them
 FEW, SHORT = 2, 2  # times that stand out, and blocks of one, up to which it is other work, and a short one
 HINT = "Record some seconds of idle before and after the load, with nothing else running."
 
@@ -77,7 +78,8 @@ class Baseline:
         """Return the standard uncertainty by the idle power not being a straight line between the sides.
 
         With the drifts of both sides it is the cubic through both levels (Hermite's), whose middle is off the
-        line by T (s0 - s1) / 8. Where these drifts do not confirm the line's, because they are others
+        line by T (s0 - s1) / 8; as much may be hidden in what these drifts are uncertain by, but not without
+        end where nothing of it is seen. Where these drifts do not confirm the line's, because they are others
         or unknown, the idle power may have gone from one level to the other anywhere: then its mean is
         anywhere between them, a rectangular distribution (JCGM 100:2008, 4.3.7).
         """
@@ -85,11 +87,14 @@ class Baseline:
         sides = _likely(self.before, self.after, line), _likely(self.after, self.before, line)
         (first, first_error), (second, second_error) = sides
         unknown = (first_error**2 + second_error**2) ** 0.5
-        bent_w = length_s / 8 * ((first - second) ** 2 + unknown**2) ** 0.5
+        noise_w = (self.before.error_w**2 + self.after.error_w**2) ** 0.5
+        bend = abs(first - second)
+        bent_w = bend * length_s / 8 if bend > 2 * unknown else 0.0
+        hidden_w = min(unknown * length_s / 8, HIDDEN * noise_w)
         apart = abs((first + second) / 2 - line)
         confirmed = apart <= 2 * unknown and unknown <= abs(line)
         between_w = 0.0 if confirmed else abs(line) * length_s / 12**0.5
-        return float((bent_w**2 + between_w**2) ** 0.5)
+        return float((bent_w**2 + hidden_w**2 + between_w**2) ** 0.5)
 
 
 def _likely(side: Side, other: Side, line: float) -> tuple[float, float]:

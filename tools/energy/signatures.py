@@ -23,7 +23,8 @@ BLOCK_S = 0.005
 LEAD_S = 0.1  # of rest beside a pattern that belongs to it
 RATE = 1e-3  # by which clocks may differ, for the pattern after the windows to be searched
 CORRELATION = 0.4  # at least
-SIGNIFICANT = 8.0  # standard errors of the correlation, 1 / sqrt(blocks)
+SIGNIFICANT = 8.0  # standard errors of the correlation, 1 / sqrt(blocks); less is enough if it is ENOUGH
+ENOUGH = 0.75
 CONTRAST = 0.3  # of the mean difference of load and rest, for the lowest load and the highest rest
 RIVAL = 0.9  # of the best: a second place as good as that makes the first a guess
 HINT = "Was the meter recording the device on which the windows ran, all the time?"
@@ -123,7 +124,7 @@ def _best(total: np.ndarray, allowed: np.ndarray, blocks: int, lobe: float) -> i
         raise Refused(message, hint=HINT)
     scores = np.where(allowed, total, -1.0)
     best = int(np.argmax(scores))
-    if scores[best] < max(CORRELATION, SIGNIFICANT / blocks**0.5):
+    if scores[best] < max(CORRELATION, min(SIGNIFICANT / blocks**0.5, ENOUGH)):
         message = f"the benchmark's signature is not in the trace: its best correlation is {scores[best]:.2f}"
         raise Refused(message, hint=HINT)
     away = np.abs(np.arange(len(scores)) - best) > lobe
@@ -135,7 +136,7 @@ def _best(total: np.ndarray, allowed: np.ndarray, blocks: int, lobe: float) -> i
 
 
 def _refuse_gaps(power: Power, bounds: Sequence[Sequence[float]]) -> None:
-    """Refuse a place where not each load of the patterns is above each rest: a single step is alike to some."""
+    """Refuse a place where not every load of the patterns is above every rest: a step is alike to some."""
     import numpy as np
 
     loads, rests = [], []
