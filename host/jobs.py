@@ -254,9 +254,16 @@ def _meter(
 
 
 def _with_meter(stages: list[Stage], meter: meters.Chosen | None) -> list[Stage]:
-    """Return the stages, with a recording and an energy for each that measures if there is a meter."""
+    """Return the stages, with a recording and an energy for each that measures if there is a meter.
+
+    Raises:
+        InvalidRequest: the meter is one that plays a file.
+    """
     if meter is None or meter.command is None:
         return stages
+    if meter.command.inputs:
+        message = f"{meter.command.meter} plays a recorded trace, which is none of what is measured now"
+        raise InvalidRequest(message, hint="Choose a meter: python runner.py power list")
     return list(with_meter(stages, meter.command, meter.params))
 
 

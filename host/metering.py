@@ -70,6 +70,8 @@ class Recording:
         if self._thread is None:
             message = "this measurement makes no windows of inferences for a meter"
             return Unsupported(message, hint="docs/energy-in-all.md says which do.")
+        if self.outcome is None:
+            return StageError("the recording broke off", hint="Its log says more.")
         if self._is_late:
             message = f"the meter gave no sample within {START_LIMIT_S:g} s"
             return StageError(message, hint="Its log says more.")

@@ -78,6 +78,8 @@ def choose(name: str, serial: str = "") -> tuple[Command, dict[str, Any]]:
     if not found:
         message = f"there is no {which} here"
         raise DeviceNotFound(message, hint="python runner.py power list says which meters are here.")
+    if len(found) > 1 and name == AUTO:
+        found = [(meter, one) for meter, one in found if not one.problem] or found
     if len(found) > 1:
         listed = ", ".join(f"{meter} {one.serial}".strip() for meter, one in found)
         message = f"there is more than one {which} here: {listed}"

@@ -110,8 +110,8 @@ def _print(name: str, found: Mapping[str, Any]) -> None:
     show.table(COLUMNS, [("energy per inference, mJ", *(f"{energy[kind]:.5g}" for kind in COLUMNS[1:]))])
     for kind in COLUMNS[1:]:
         low, high = energy[f"{kind}_ci95"]
-        half = (high - low) / 2 / energy[kind]
-        print(f"{kind}: {low:.5g} to {high:.5g} mJ with 95 % confidence (+-{half:.2%})")
+        share = (high - low) / 2 / energy[kind]
+        print(f"{kind}: {low:.5g} to {high:.5g} mJ with 95 % confidence, +-{share:.2%}")
     print()
     show.table(BUDGET, [_budget_row(*row) for row in found["budget_mj"].items()])
     print()

@@ -155,7 +155,7 @@ def _until(
             continue
         if first_s is None:
             first_s = float(chunk[TIME][0])
-            said = {"monotonic_s": time.monotonic(), "resolution_s": _resolution_s(chunk, reader.meta)}
+            said = {"monotonic_s": time.monotonic(), "resolution_s": _resolution_s(reader, chunk)}
             write_json(STARTED, said)
         if duration_s:
             chunk = {name: column[chunk[TIME] < first_s + duration_s] for name, column in chunk.items()}
@@ -166,15 +166,17 @@ def _until(
         yield chunk
 
 
-def _resolution_s(chunk: Chunk, meta: Meta) -> float:
+def _resolution_s(reader: Reader, chunk: Chunk) -> float:
     """Return the time in which the meter tells nothing apart: its period, or what it averages over."""
     import numpy as np
 
-    if meta.rate_hz:
-        period_s = 1 / meta.rate_hz
+    if isinstance(reader, Polled):
+        period_s = reader.period_s
+    elif reader.meta.rate_hz:
+        period_s = 1 / reader.meta.rate_hz
     else:
         period_s = float(np.median(np.diff(chunk[TIME]))) if len(chunk[TIME]) > 1 else 1.0
-    return max([period_s, *(channel.average_s for channel in meta.channels.values())])
+    return max([period_s, *(channel.average_s for channel in reader.meta.channels.values())])
 
 
 def _grouped(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -236,7 +238,7 @@ class Polled:
         self.columns = columns
         self._meta = meta
         self._ask = ask
-        self._period_s = period_s
+        self.period_s = period_s
         self._start_s = self._next_s = time.monotonic()
         self._longest_s = 0.0
 
@@ -264,7 +266,7 @@ class Polled:
             rows.append(
                 [(before_s + after_s) / 2 - self._start_s, *(values or [float("nan")] * len(self.columns))]
             )
-            self._next_s = max(self._next_s + self._period_s, after_s)
+            self._next_s = max(self._next_s + self.period_s, after_s)
         if not rows:
             time.sleep(max(0.0, until_s - time.monotonic()))
         table = np.array(rows, dtype=np.float64).reshape(len(rows), 1 + len(self.columns))

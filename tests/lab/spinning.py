@@ -12,7 +12,7 @@ from tools.stage import Input, Output, Result, Tool
 
 tool = Tool("spinning", packages=("numpy",))
 INFERENCE_S = 0.004  # of processor time
-HURRIED = {"CHIP_S": 0.1, "REST_S": 0.4, "WINDOW_S": 0.3, "EDGE_S": 0.2}  # too short for an energy
+HURRIED = {"CHIP_S": 0.15, "REST_S": 1.5, "WINDOW_S": 0.4, "EDGE_S": 0.6}
 
 
 class Spinning:
@@ -52,7 +52,7 @@ def benchmark(
     wrong_in_windows: bool = False,
     hurried: bool = False,
 ) -> Result:
-    """Measure; `hurried`: make windows that are too short for an energy."""
+    """Measure; `hurried`: with short windows and rests, for tests."""
     if hurried:
         vars(metered).update(HURRIED)
     target = Target("spinning", "CPU", "fp32", 1, budget_s)

@@ -26,7 +26,7 @@ MARKER_ERROR = 1e-3  # of a window: so far may a marker be from where it should 
 BLOCKS = 50  # in a window, to see where it is idle
 IDLE = 0.1  # of a window: with more idle time at its ends it is not where the load is
 SHIFT = 0.05  # of a window: with edges of the load further off than that it is not either
-ABOVE = 5.0  # standard errors of the idle power, for a window to hold a load
+ABOVE = 3.0  # standard errors of the idle power, for a window to hold a load
 HINT = (
     "Are these the windows of this trace, and is its time base right? Without them the load is found in it."
 )

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 Span = Tuple[float, float]
 BLOCKS = 32  # of a side's idle time
 SHORTEST_S = 0.3  # of idle time on a side
-READINGS = 10  # at least, on a side
-OUTLIER = 6.0  # robust standard deviations: what is further off is no idle power
-MEDIAN = 1.2533  # standard error of a median over that of a mean, of normal samples: sqrt(pi / 2)
+READINGS = 5  # at least, on a side
+OUTLIER = 6.0  # robust standard deviations: what is further off stands out
+HIDDEN = 3.0  # standard uncertainties of the levels: more of a bend than that would show in them
+FEW, SHORT = 2, 2  # times that stand out, and blocks of one, up to which it is other work, and a short one
 HINT = "Record some seconds of idle before and after the load, with nothing else running."
 
 
@@ -68,29 +69,38 @@ class Baseline:
     def freedom(self, at_s: float) -> float:
         """Return the degrees of freedom of `error_w` (JCGM 100:2008, G.4.1)."""
         share = (at_s - self.before.at_s) / (self.after.at_s - self.before.at_s)
-        parts = (
-            ((1 - share) * self.before.error_w, self.before.count),
-            (
-                share * self.after.error_w,
-                self.after.count,
-            ),
-        )
-        below = sum(error**4 / max(count - 1, 1) for error, count in parts)
+        below = 0.0
+        for weight, side in ((1 - share, self.before), (share, self.after)):
+            below += (weight * side.error_w) ** 4 / max(side.count - 1, 1)
         return float(self.error_w(at_s) ** 4 / below) if below else 1e6
 
     def _bend_w(self) -> float:
         """Return the standard uncertainty by the idle power not being a straight line between the sides.
 
-        If it is any path from one level to the other, the mean may be anywhere between them: a rectangular
-        distribution (JCGM 100:2008, 4.3.7). If each side's own drift is well known, the path is the cubic
-        through both levels and drifts (Hermite's), whose mean differs from the line's by T (s0 - s1) / 12.
-        That one counts if it is the smaller, or if the drifts are surely not the same.
+        With the drifts of both sides it is the cubic through both levels (Hermite's), whose middle is off the
+        line by T (s0 - s1) / 8; as much may be hidden in what these drifts are uncertain by, but not without
+        end where nothing of it is seen. Where these drifts do not confirm the line's, because they are others
+        or unknown, the idle power may have gone from one level to the other anywhere: then its mean is
+        anywhere between them, a rectangular distribution (JCGM 100:2008, 4.3.7).
         """
-        between_w = abs(self.after.level_w - self.before.level_w) / 12**0.5
-        bend = abs(self.before.slope_w_per_s - self.after.slope_w_per_s)
-        unknown = float((self.before.slope_error**2 + self.after.slope_error**2) ** 0.5)
-        bent_w = (self.after.at_s - self.before.at_s) / 12 * float((bend**2 + unknown**2) ** 0.5)
-        return bent_w if bend > 2 * unknown else min(between_w, bent_w)
+        length_s, line = self.after.at_s - self.before.at_s, self.drift_w_per_s
+        sides = _likely(self.before, self.after, line), _likely(self.after, self.before, line)
+        (first, first_error), (second, second_error) = sides
+        unknown = (first_error**2 + second_error**2) ** 0.5
+        noise_w = (self.before.error_w**2 + self.after.error_w**2) ** 0.5
+        bend = abs(first - second)
+        bent_w = bend * length_s / 8 if bend > 2 * unknown else 0.0
+        hidden_w = min(unknown * length_s / 8, HIDDEN * noise_w)
+        apart = abs((first + second) / 2 - line)
+        confirmed = apart <= 2 * unknown and unknown <= abs(line)
+        between_w = 0.0 if confirmed else abs(line) * length_s / 12**0.5
+        return float((bent_w**2 + hidden_w**2 + between_w**2) ** 0.5)
+
+
+def _likely(side: Side, other: Side, line: float) -> tuple[float, float]:
+    """Return a side's drift and its uncertainty; one too short to tell has none larger than was seen else."""
+    most = abs(other.slope_w_per_s) + other.slope_error + abs(line)
+    return (line, most) if side.slope_error > most else (side.slope_w_per_s, side.slope_error)
 
 
 def of_spans(power: Power, before: Sequence[Span], after: Sequence[Span]) -> Baseline:
@@ -110,7 +120,7 @@ def _side(power: Power, spans: Sequence[Span], name: str) -> Side:
     if seconds < shortest:
         message = f"there are {seconds:.2g} s of idle power {name} the load; it takes {shortest:.2g} s"
         raise Refused(message, hint=HINT)
-    block_s = max(seconds / BLOCKS, 2 * power.resolution_s, 0.02)
+    block_s = max(seconds / BLOCKS, 2 * power.resolution_s, levels.BLOCK_S)
     pieces = [
         power.blocks(start, end, max(int((end - start) / block_s), 1))
         for start, end in spans
@@ -121,38 +131,47 @@ def _side(power: Power, spans: Sequence[Span], name: str) -> Side:
     if len(level) < 3:
         message = f"nothing is known of the idle power {name} the load: its samples are lost"
         raise Refused(message, hint=HINT)
-    return _fit(*_without_outliers(time_s, level), seconds)
+    return _fit(time_s, level, seconds)
 
 
-def _without_outliers(time_s: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Leave out blocks that are far from the rest: something ran there."""
-    import numpy as np
+def _outside(level: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Return which blocks are no idle power, and by how much the rest may be too low, W: mean and error.
 
-    away = np.abs(level - np.median(level))
-    near = away <= OUTLIER * max(MAD * float(np.median(away)), 1e-12)
-    return (time_s[near], level[near]) if near.sum() >= 3 else (time_s, level)
-
-
-def _fit(time_s: np.ndarray, level: np.ndarray, seconds: float) -> Side:
-    """Return level and drift of one side's blocks, by the medians of H. Theil (1950) and P. K. Sen (1968).
-
-    The standard error is that of the residuals, with their correlation from block to block taken as that of
-    a first-order process: n (1 - r) / (1 + r) of them count (Bayley and Hammersley, 1946). To it comes how
-    far mean and median are apart: what an idle power with rare wake-ups leaves open.
+    One or two times that stand out are other work. Whether a short one is a wake-up, as there are under load
+    too, nobody knows: half of it counts, with a rectangular uncertainty. More of them are the idle power.
     """
     import numpy as np
 
+    middle = float(np.median(level))
+    away = np.abs(level - middle)
+    marked = away > OUTLIER * max(MAD * float(np.median(away)), 1e-12)
+    runs = levels.groups(list(marked))
+    if len(runs) > FEW or marked.sum() > len(level) / 2:
+        return np.zeros(len(level), dtype=bool), 0.0, 0.0
+    short = [float((level[first:end] - middle).sum()) for first, end in runs if end - first <= SHORT]
+    open_w = sum(short) / len(level)
+    return marked, open_w / 2, abs(open_w) / 12**0.5
+
+
+def _fit(time_s: np.ndarray, level: np.ndarray, seconds: float) -> Side:
+    """Return level and drift of one side's blocks; the drift by the median of H. Theil and P. K. Sen.
+
+    The standard error is that of the residuals, with their correlation from block to block taken as that of
+    a first-order process: n (1 - r) / (1 + r) of them count (Bayley and Hammersley, 1946).
+    """
+    import numpy as np
+
+    marked, more_w, more_error_w = _outside(level - levels.slope(time_s, level) * time_s)
+    time_s, level = time_s[~marked], level[~marked]
     count = len(level)
     slope = levels.slope(time_s, level)
     at_s = float(time_s.mean())
-    flat = level - slope * (time_s - at_s)
-    middle = float(np.median(flat))
-    rest = flat - middle
-    spread = float(np.sqrt((rest**2).sum() / max(count - 2, 1)))
-    before = float((rest[:-1] * rest[1:]).sum() / max(float((rest**2).sum()), 1e-30))
-    correlation = min(max(before, 0.0), 0.9)
+    middle = float(level.mean())
+    rest = level - slope * (time_s - at_s) - middle
+    square = max(float((rest**2).sum()), 1e-30)
+    spread = (square / max(count - 2, 1)) ** 0.5
+    correlation = min(max(float((rest[:-1] * rest[1:]).sum()) / square, 0.0), 0.9)
     free = max(count * (1 - correlation) / (1 + correlation), 1.5)
-    skew = abs(float(flat.mean()) - middle)
-    error = float(np.hypot(MEDIAN * spread / free**0.5, skew))
-    wide = float(np.sqrt(((time_s - at_s) ** 2).sum() * free / count))
-    return Side(at_s, seconds, middle, error, slope, MEDIAN * spread / max(wide, 1e-12), free)
+    wide = float(((time_s - at_s) ** 2).mean() * free) ** 0.5
+    error = float(np.hypot(spread / free**0.5, more_error_w))
+    return Side(at_s, seconds, middle + more_w, error, slope, spread / max(wide, 1e-12), free)

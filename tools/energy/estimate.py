@@ -192,13 +192,24 @@ def _check_lost(trace: Trace, power: Power, made: Cells) -> float:
     """
     lost_s = float(cells.lost(power, made).sum())
     seconds = float(made.seconds.sum())
-    undated_s = trace.meta.undated * power.step_s
+    undated_s = _undated(trace, power) * power.step_s
     for missing_s, what in ((lost_s, "in the windows"), (undated_s, "without saying where")):
         if missing_s > max(LOST * seconds, 2.5 * power.step_s):
             share = f"{missing_s / seconds:.2%}, the limit is {LOST:.1%}"
             message = f"{missing_s:.3g} s of {seconds:.4g} s are lost {what}: {share}"
             raise Refused(message, hint="Record it anew, with the computer doing less meanwhile.")
     return lost_s
+
+
+def _undated(trace: Trace, power: Power) -> float:
+    """Return how many samples are lost without a gap to show for it, as the meter says or by its count."""
+    import numpy as np
+
+    if not trace.meta.rate_hz or power.power_w is None:
+        return trace.meta.undated
+    gaps_s = np.diff(power.time_s)[power.gap_after]
+    shown = float((np.rint(gaps_s / power.step_s) - 1).sum())
+    return max(trace.meta.undated, trace.meta.dropped - shown)
 
 
 def _check_width(found: Estimate) -> None:
@@ -226,7 +237,7 @@ def _parts(
     seconds = float(made.seconds.sum())
     gain, offset_w = power.facts.gain_error or 0.0, power.facts.offset_error_w
     meter = float(((gain * gross.sum()) ** 2 + (offset_w * seconds) ** 2) ** 0.5)
-    missing_s = float(cells.lost(power, made).sum()) + trace.meta.undated * power.step_s
+    missing_s = float(cells.lost(power, made).sum()) + _undated(trace, power) * power.step_s
     missing_j = missing_s * cells.swing_w(power, made) / 12**0.5 if missing_s else 0.0
     sampling = float((cells.sampling_j(power, made) ** 2 + missing_j**2) ** 0.5)
     smear = _smear(power, made)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tools.energy.integral import Power
 
 BLOCKS, FEWEST = 6000, 20  # in all of the trace
-BLOCK_S = 0.02  # at least: a whole period of the mains, and of twice their frequency
 STRETCHES = 60  # with more of them it is a ripple that is cut, and longer blocks are taken
 PASSES = 3  # from a first look to a load and an idle power that fit each other
 LADDER, LOWEST = (
@@ -27,7 +26,7 @@ LADDER, LOWEST = (
     0.02,
 )  # heights at which boxes are looked for: from the highest stretch down to that share
 INSIDE = 0.25  # of the load's height: what is below that is not part of it
-OTHER = 0.1  # of the load's height: what stands out by more is not idle
+OTHER, OTHER_S = 0.1, 0.5  # of the load's height, seconds: what stands out by more, and longer, is not idle
 UNUSUAL = 5.0  # times the usual distance from the idle level, or it is idle
 ALIKE_AREA, ALIKE_TIME, ALIKE_HEIGHT = 0.2, 0.3, 0.03  # of the load's: what has that could be the load too
 HINT = "Say when the inferences ran (--windows), or record a trace with one load between two times of idle."
@@ -86,11 +85,17 @@ def find(power: Power) -> Load:
             message = f"there is no idle power {side} {where}"
             raise Refused(message, hint="Record some seconds of idle before and after the load.")
     _refuse_alike(view, where)
+    start_s = levels.edge(power, start_s, 2 * block_s)
+    end_s = levels.edge(power, end_s, 2 * block_s)
+    ramps_s = [
+        levels.ramp(power, at_s, sign, min(load.seconds / 4, 1.0))
+        for at_s, sign in ((start_s, 1), (end_s, -1))
+    ]
     return Load(
-        start_s=levels.edge(power, start_s, 2 * block_s),
-        end_s=levels.edge(power, end_s, 2 * block_s),
+        start_s=start_s,
+        end_s=end_s,
         others=_others(view),
-        blur_s=max(block_s / 10, power.resolution_s),
+        blur_s=max(block_s / 10, power.resolution_s, *ramps_s),
     )
 
 
@@ -100,7 +105,7 @@ def _blocks(power: Power) -> tuple[np.ndarray, np.ndarray, float]:
     What alternates faster (inferences of half a second with pauses) becomes one level in longer blocks.
     """
     total_s = power.end_s - power.start_s
-    block_s = max(total_s / BLOCKS, BLOCK_S, power.step_s)
+    block_s = max(total_s / BLOCKS, levels.BLOCK_S, power.step_s)
     while True:
         count = int(total_s / block_s)
         if count < FEWEST:
@@ -195,13 +200,14 @@ def _height(parts: Sequence[Stretch], first: int, end: int, idle_w: float) -> fl
 
 
 def _others(view: _View) -> list[tuple[float, float]]:
-    """Return the times of what is neither load nor idle."""
+    """Return the times of what is neither load nor idle; what is short may be a part of idle power."""
     limit_w = max(OTHER * view.load.height_w, UNUSUAL * view.usual_w)
     marked = [
         not view.load.first <= index < view.load.end and abs(part.level_w - view.idle_w) > limit_w
         for index, part in enumerate(view.parts)
     ]
-    return [(view.parts[first].start_s, view.parts[end - 1].end_s) for first, end in levels.groups(marked)]
+    found = [(view.parts[first].start_s, view.parts[end - 1].end_s) for first, end in levels.groups(marked)]
+    return [(start_s, end_s) for start_s, end_s in found if end_s - start_s >= OTHER_S]
 
 
 def _refuse_alike(view: _View, where: str) -> None:

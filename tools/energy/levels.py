@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 SHORTEST = 2  # blocks in a stretch
 SIGNIFICANT = 7.0  # standard errors by which two stretches differ; chance alone gives about 4 in 6000 blocks
+BLOCK_S = 0.02  # a whole period of the mains, and of twice their frequency
+RAMP = 0.15  # of a step, from its levels, where its ramp ends
 MAD = 1.4826  # from the median absolute deviation to the standard deviation of a normal distribution
 
 
@@ -83,6 +85,24 @@ def edge(power: Power, near_s: float, within_s: float) -> float:
     total = np.concatenate([[0.0], np.cumsum(means)])
     cut, _ = _best_cut(total, 0, count)
     return float(middles[cut - 1] + (high - low) / count / 2)
+
+
+def ramp(power: Power, at_s: float, sign: int, within_s: float) -> float:
+    """Return how long the power takes from one level to the other at an edge, s; `sign` 1 of a rising one."""
+    import numpy as np
+
+    start_s, end_s = max(at_s - within_s, power.start_s), min(at_s + within_s, power.end_s)
+    count = int(min(max((end_s - start_s) / max(power.step_s, BLOCK_S), 4), 200))
+    _, mean_w = power.blocks(start_s, end_s, count)
+    rising = filled(mean_w)[::sign]
+    low, high = (float(np.median(part)) for part in (rising[: count // 3], rising[-(count // 3) :]))
+    if high <= low:
+        return 0.0
+    share = (rising - low) / (high - low)
+    above, below = np.flatnonzero(share > 1 - RAMP), np.flatnonzero(share < RAMP)
+    if not len(above) or not len(below):
+        return 0.0
+    return max(float(above[0] - below[-1] - 1), 0.0) * (end_s - start_s) / count
 
 
 def filled(power_w: np.ndarray) -> np.ndarray:

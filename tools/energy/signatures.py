@@ -23,7 +23,9 @@ BLOCK_S = 0.005
 LEAD_S = 0.1  # of rest beside a pattern that belongs to it
 RATE = 1e-3  # by which clocks may differ, for the pattern after the windows to be searched
 CORRELATION = 0.4  # at least
-SIGNIFICANT = 8.0  # standard errors of the correlation, 1 / sqrt(blocks)
+SIGNIFICANT = 8.0  # standard errors of the correlation, 1 / sqrt(blocks); less is enough if it is ENOUGH
+ENOUGH = 0.75
+CONTRAST = 0.3  # of the mean difference of load and rest, for the lowest load and the highest rest
 RIVAL = 0.9  # of the best: a second place as good as that makes the first a guess
 HINT = "Was the meter recording the device on which the windows ran, all the time?"
 
@@ -122,7 +124,7 @@ def _best(total: np.ndarray, allowed: np.ndarray, blocks: int, lobe: float) -> i
         raise Refused(message, hint=HINT)
     scores = np.where(allowed, total, -1.0)
     best = int(np.argmax(scores))
-    if scores[best] < max(CORRELATION, SIGNIFICANT / blocks**0.5):
+    if scores[best] < max(CORRELATION, min(SIGNIFICANT / blocks**0.5, ENOUGH)):
         message = f"the benchmark's signature is not in the trace: its best correlation is {scores[best]:.2f}"
         raise Refused(message, hint=HINT)
     away = np.abs(np.arange(len(scores)) - best) > lobe
@@ -131,6 +133,23 @@ def _best(total: np.ndarray, allowed: np.ndarray, blocks: int, lobe: float) -> i
         message = f"the benchmark's signature could be at two places: {scores[best]:.2f}, {rival:.2f} alike"
         raise Refused(message, hint=HINT)
     return best
+
+
+def _refuse_gaps(power: Power, bounds: Sequence[Sequence[float]]) -> None:
+    """Refuse a place where not every load of the patterns is above every rest: a step is alike to some."""
+    import numpy as np
+
+    loads, rests = [], []
+    for each in bounds:
+        edges = np.array([each[0] - LEAD_S, *each, each[-1] + LEAD_S])
+        mean_w, _ = power.known(edges[:-1], edges[1:])
+        loads += mean_w[1::2].tolist()
+        rests += mean_w[::2].tolist()
+    if not min(loads) - max(rests) >= CONTRAST * (np.mean(loads) - np.mean(rests)):
+        message = (
+            "the benchmark's signature is not in the trace: what is most like it has other loads and rests"
+        )
+        raise Refused(message, hint=HINT)
 
 
 def _refine(
@@ -143,6 +162,7 @@ def _refine(
     shortest_s = min(float(np.diff(each).min()) for each in bounds)
     if power.resolution_s > shortest_s / 4:  # single edges are not to be seen
         return Match(offset_s, 1.0, max(power.resolution_s, block_s) / 12**0.5, correlation)
+    _refuse_gaps(power, [[offset_s + at for at in each] for each in bounds])
     rate = 1.0
     for within_s in (0.45 * shortest_s, 0.25 * shortest_s):
         host = np.array([at for each in bounds for at in each])
