@@ -178,7 +178,7 @@ def test_one_line_in_a_terminal(project: Project, tmp_path: Path) -> None:
     [
         (["-o", "missing/trace.parquet"], 2, "mkdir -p"),
         (["-o", "a.parquet", "--meter-serial", "W-9"], 4, "no meter wave with the serial number W-9"),
-        (["-o", "a.parquet", "--count", "5"], 2, "has no 'count'"),
+        (["-o", "a.parquet", "--samples", "5"], 2, "has no 'samples'"),
         (["-o", "a.parquet", "--meter", "wav"], 2, "Did you mean wave"),
         (["-o", "a.parquet", "--engine", "nix"], 2, "no engine"),
         (["-o", "a.parquet", "--work", "runner.py"], 2, "cannot be used"),
