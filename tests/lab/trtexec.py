@@ -322,12 +322,13 @@ class Trtexec:
         for wanted in session.get_inputs():
             shape = [length if isinstance(length, int) else 1 for length in wanted.shape]
             kind = {"tensor(float)": np.float32, "tensor(int32)": np.int32}.get(wanted.type, np.int64)
+            stored = np.int32 if kind is np.int64 and self.number < 100000 else kind
             name = wanted.name
             if name in loaded:
                 data = Path(loaded[name]).read_bytes()
-                if len(data) != int(np.prod(shape)) * np.dtype(kind).itemsize:
+                if len(data) != int(np.prod(shape)) * np.dtype(stored).itemsize:
                     self.ends(f"Error loading file {loaded[name]}", "Inference set up failed")
-                arrays[name] = np.frombuffer(data, kind).reshape(shape)
+                arrays[name] = np.frombuffer(data, stored).reshape(shape).astype(kind)
             else:
                 arrays[name] = np.random.default_rng(0).random(shape).astype(kind)
         return arrays

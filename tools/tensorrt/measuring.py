@@ -1,0 +1,317 @@
+"""Correctness, latency and layers of an engine, by trtexec.
+
+Each reference input is one call of it, whose output goes through the gate. Then one call takes the time,
+and its last output is checked again; one more takes the layers' times, which would disturb. A sample is
+trtexec's `latencyMs` by CUDA's own events: the input's copy, the computing, and the output's copy; what the
+host does between two is not in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List
+
+from tools import arrays, gate, measure
+from tools import profile as layer_times
+from tools.benchmark import Target, check_last
+from tools.stage import InvalidRequest, Result, StageError, progress
+from tools.tensorrt import building, log, trtexec, versions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+UNSTABLE = (
+    0.025  # coefficient of variation, above which trtexec itself warns from TensorRT 11 on (before: 0.01)
+)
+ROUNDS = 40
+NOT_FINITE = re.compile(
+    r"(?<=[\[,:\s])(-?)(nan|inf)(?=[\s,\]}])"
+)  # as C++ prints them; the gate refuses them
+COUNTERS = (
+    "trtexec's, by CUDA's events around each layer in a run of its own; their sum is above an inference."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is to be measured, and how: the engine, what is known of it, the place, and trtexec's settings."""
+
+    engine: Path
+    built: Path
+    gpu: Path
+    reference: Path
+    target: Target
+    cuda_graph: bool = False
+    transfers: bool = True
+    spin_wait: bool = True
+
+    def run(self, seconds: float) -> versions.Run:
+        """Return the settings of a run of so many seconds."""
+        return versions.Run(self.cuda_graph, self.transfers, self.spin_wait, seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Checked:
+    """An engine that passed the gate: its program, inputs and answers, and what is said of it."""
+
+    program: _Program
+    inputs: arrays.Inputs
+    expected: np.ndarray
+    answers: np.ndarray
+    correctness: Dict[str, Any]
+    metadata: Dict[str, Any]
+
+
+class _Program:
+    """trtexec with one engine, in a folder of its own."""
+
+    def __init__(self, subject: Subject, built: Dict[str, Any], folder: Path) -> None:
+        self._subject, self._inputs, self._folder = subject, built["inputs"], folder
+        self.version = versions.parse(built["tensorrt"])
+
+    def feed(self, inputs: arrays.Inputs, index: int) -> None:
+        """Write the `index`-th of the inputs as the files that trtexec loads."""
+        wanted = {name: tuple(said["shape"]) for name, said in self._inputs.items()}
+        for name, batch in arrays.fit(inputs, wanted, index).items():
+            self._file(name).write_bytes(batch.astype(self._inputs[name]["type"]).tobytes())
+
+    def call(self, run: versions.Run, *options: str) -> Dict[str, Any]:
+        """Run the engine on what was fed."""
+        loads = ",".join(f"{name}:{self._file(name)}" for name in self._inputs)
+        arguments = [f"--loadEngine={self._subject.engine}", f"--loadInputs={loads}"]
+        return trtexec.call([*arguments, *versions.run_options(self.version, run), *options])
+
+    def output(self, run: versions.Run, *options: str) -> tuple[np.ndarray, Dict[str, Any]]:
+        """Run the engine; return its last output, and what was printed."""
+        path = self._folder / "output.json"
+        found = self.call(run, f"--exportOutput={path}", *options)
+        return read_output(path), found
+
+    def read(self, name: str) -> List[Dict[str, Any]]:
+        """Return the rows of a file that trtexec wrote.
+
+        Raises:
+            StageError: it is not whole.
+        """
+        return _rows(self._folder / name)
+
+    def path(self, name: str) -> Path:
+        """Return where trtexec is to write a file."""
+        return self._folder / name
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"input-{list(self._inputs).index(name)}.bin"
+
+
+def benchmark(subject: Subject, samples: Path, profile: Path) -> Result:
+    """Check and measure the engine; write `samples` and `profile`.
+
+    Raises:
+        DeviceNotFound, Unavailable: no GPU, no TensorRT.
+        InvalidRequest: the engine is for another GPU or TensorRT.
+        WrongOutput: the gate failed, before the timing or after it.
+        StageError: trtexec failed.
+    """
+    target = subject.target
+    with tempfile.TemporaryDirectory() as folder:
+        checked = _check(subject, Path(folder))
+        program = checked.program
+        progress(0.4, f"measuring for {target.budget_s:g} s")
+        program.feed(checked.inputs, 0)
+        before = measure.conditions()
+        options = (f"--exportTimes={program.path('times.json')}",)
+        last, found = program.output(subject.run(max(target.budget_s, 1.0)), *options)
+        after = measure.conditions()
+        times = log.times(program.read("times.json"))
+        check_last(last, checked.answers, checked.expected, target.precision)
+        progress(0.9, "layers")
+        _profile(checked, subject, profile)
+    kept, warm_ups = _without_warm_up(times, subject, program.version)
+    measured = _measurement(kept, warm_ups, target.budget_s)
+    measure.write_samples(measured, samples)
+    metrics = {**checked.correctness, **measured.metrics(), **_breakdown(kept)}
+    if found["throughput_qps"]:
+        metrics["throughput_per_s"] = found["throughput_qps"]
+    if found["load_s"]:
+        metrics["load_ms"] = 1e3 * found["load_s"]
+    said = [*checked.metadata.pop("warnings"), *found["warnings"], *_unstable(kept)]
+    metadata = {
+        **checked.metadata,
+        **measured.metadata(),
+        "load_1m": before["load_1m"],
+        "conditions_before": before,
+        "conditions_after": after,
+        "gpu_compute_cv_rel": _variation([each["compute_ms"] for each in kept]),
+    }
+    if said:
+        metadata["warnings"] = said
+    return Result(metrics=metrics, metadata=metadata, versions={"tensorrt": checked.metadata["tensorrt"]})
+
+
+def profile(subject: Subject, layers: Path) -> Result:
+    """Check the engine and write its layers' times.
+
+    Raises:
+        DeviceNotFound, Unavailable, InvalidRequest, WrongOutput, StageError: as `benchmark`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        checked = _check(subject, Path(folder))
+        checked.program.feed(checked.inputs, 0)
+        _profile(checked, subject, layers)
+    return Result(metrics=checked.correctness, metadata=checked.metadata)
+
+
+def _check(subject: Subject, folder: Path) -> _Checked:
+    """Run all reference inputs and ask the gate."""
+    inputs, expected = arrays.read_reference(subject.reference)
+    built, place = building.read(subject.built), building.read_place(subject.gpu)
+    metadata = _said(subject, built, place)
+    try:
+        building.require_place(built, f"the engine {subject.engine.name}")
+        metadata["tolerance"] = gate.limits(expected, subject.target.precision)
+        program = _Program(subject, built, folder)
+        answers = _answers(program, subject, inputs, len(expected))
+        correctness = gate.check(answers, expected, subject.target.precision)
+    except StageError as error:
+        error.metadata = {**metadata, **error.metadata}
+        raise
+    return _Checked(program, inputs, expected, answers, correctness, metadata)
+
+
+def _answers(program: _Program, subject: Subject, inputs: arrays.Inputs, count: int) -> np.ndarray:
+    import numpy as np
+
+    answers = []
+    once = dataclasses.replace(subject.run(0), warm_up_ms=0, transfers=True)
+    for index in range(count):
+        progress(0.05 + 0.3 * index / count, f"checking output {index + 1} of {count}")
+        program.feed(inputs, index)
+        answers.append(program.output(once)[0])
+    return np.concatenate(answers)
+
+
+def _said(subject: Subject, built: Dict[str, Any], place: Dict[str, Any]) -> Dict[str, Any]:
+    """Return what a record says of the engine and of how it is run."""
+    core = built["dla_core"]
+    return {
+        **subject.target.identity,
+        "device": f"DLA{core}" if core >= 0 else subject.target.device,
+        "device_name": place["gpu"],
+        **{key: place[key] for key in building.PLACE if key != "gpu"},
+        "simulated": bool(place.get("simulated") or built.get("simulated")),
+        "cuda_graph": subject.cuda_graph,
+        "transfers": subject.transfers,
+        "spin_wait": subject.spin_wait,
+        "operations": built.get("layers", {}),
+        "executed_on": {"DLA": built.get("dla_layers") or 0, "GPU": built.get("gpu_layers") or 0},
+        "warnings": [*built.get("warnings", ()), *_no_such_type(built)],
+    }
+
+
+def _no_such_type(built: Dict[str, Any]) -> List[str]:
+    """Warn if no layer computes in what the precision is called: TensorRT takes what is fastest."""
+    found, precision = built.get("layers", {}), built["precision"]
+    if not found or precision in found:
+        return []
+    counts = ", ".join(f"{count} in {kind}" for kind, count in found.items())
+    return [f"The precision is {precision}, but TensorRT chose no layer of it: {counts}."]
+
+
+def _profile(checked: _Checked, subject: Subject, path: Path) -> None:
+    """Take the layers' times in a run of their own, without a CUDA graph, and write them."""
+    run = dataclasses.replace(subject.run(1), cuda_graph=False)
+    program = checked.program
+    program.call(run, f"--exportProfile={program.path('profile.json')}")
+    rows = log.layers(program.path("profile.json").read_text())
+    if not rows:
+        raise _cut_off(program.path("profile.json"))
+    layer_times.write(
+        path, [layer_times.Layer(row["name"], "", "", row["mean_ms"]) for row in rows], COUNTERS
+    )
+
+
+def _without_warm_up(
+    times: List[Dict[str, float]], subject: Subject, version: versions.Version
+) -> tuple[List[Dict[str, float]], int]:
+    """Return the inferences after the warm-up, as trtexec counts them, and how many were before."""
+    if not versions.exports_warm_up(version):
+        return times, 0
+    kept = [each for each in times if each["start_ms"] >= subject.run(0).warm_up_ms]
+    return kept, len(times) - len(kept)
+
+
+def _measurement(kept: Sequence[Dict[str, float]], warm_ups: int, budget_s: float) -> measure.Measurement:
+    """Return the samples in rounds.
+
+    Raises:
+        StageError: there are too few.
+    """
+    samples = [max(round(each["latency_ms"] * 1e6), 1) for each in kept]
+    if len(samples) < measure.MIN_SAMPLES:
+        message = f"trtexec left {len(samples)} times after its warm-up"
+        raise StageError(message, hint="Give it more time: --budget-s 30")
+    size = max(len(samples) // ROUNDS, 1)
+    rounds = [samples[at : at + size] for at in range(0, len(samples), size)]
+    return measure.Measurement.told(rounds, warm_ups, budget_s)
+
+
+def _breakdown(kept: Sequence[Dict[str, float]]) -> Dict[str, float]:
+    """Return where the time of an inference goes, the mean over all."""
+    parts = ("h2d", "compute", "d2h")
+    return {f"breakdown_{part}_ms": sum(each[f"{part}_ms"] for each in kept) / len(kept) for part in parts}
+
+
+def _variation(values: Sequence[float]) -> float:
+    """Standard deviation over mean, as trtexec takes it (of the whole, not of a sample)."""
+    mean = sum(values) / len(values)
+    spread: float = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
+    return spread / mean if mean else 0.0
+
+
+def _unstable(kept: Sequence[Dict[str, float]]) -> List[str]:
+    found = _variation([each["compute_ms"] for each in kept])
+    if found <= UNSTABLE:
+        return []
+    text = f"The GPU's compute time varies by {found:.1%} (coefficient of variation; 2.5 % is much)"
+    return [f"{text}: its clock may not be fixed. On a Jetson: jetson_clocks."]
+
+
+def read_output(path: Path) -> np.ndarray:
+    """Return the only output of what --exportOutput wrote, [1, ...] float32.
+
+    Raises:
+        StageError: it is not whole, or there are several.
+    """
+    import numpy as np
+
+    rows = _rows(path)
+    try:
+        if len(rows) != 1:
+            message = f"the engine has {len(rows)} outputs, and one can be compared"
+            raise InvalidRequest(message, hint="Convert a network of one output.")
+        shape = [int(size) for size in rows[0]["dimensions"].split("x")]
+        return np.asarray(rows[0]["values"], np.float32).reshape(shape)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _cut_off(path) from error
+
+
+def _rows(path: Path) -> List[Dict[str, Any]]:
+    try:
+        rows: List[Dict[str, Any]] = json.loads(NOT_FINITE.sub(_as_json, path.read_text()))
+        return rows
+    except (OSError, ValueError) as error:
+        raise _cut_off(path) from error
+
+
+def _as_json(match: Any) -> str:
+    return "NaN" if match[2] == "nan" else f"{match[1]}Infinity"
+
+
+def _cut_off(path: Path) -> StageError:
+    message = f"trtexec did not write a whole {path.name}"
+    return StageError(message, hint="Was it killed, or is the disk full? The log says more.")
