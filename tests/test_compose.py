@@ -130,7 +130,8 @@ def test_every_setting_reaches_the_container(tmp_path: Path) -> None:
     path = tmp_path / "compose.yaml"
     path.write_text(
         MINIMAL
-        % """, user: "7:8", runtime: nvidia, read_only: true, init: true, working_dir: /work, mem_limit: 512M, pids_limit: 9,
+        % """, user: "7:8", runtime: nvidia,
+        read_only: true, init: true, working_dir: /work, mem_limit: 512M, pids_limit: 9,
         profiles: [some],
         cap_drop: [ALL], security_opt: ["no-new-privileges:true"], tmpfs: [/run, "/tmp:size=1g"],
         volumes: ["./w:/work:rw", "/dev/null:/dev/bus/usb:rw"], devices: ["/dev/dri:/dev/dri:rwm"],

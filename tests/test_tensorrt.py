@@ -1,7 +1,7 @@
 """TensorRT's tool with the stand-in for trtexec (tests/lab/trtexec.py), which runs networks on ONNX Runtime.
 
-No GPU was in any of this. What it shows: each version gets options that it has, its files are read as it writes them,
-the gate comes first, and what fails says why.
+No GPU was in any of this. What it shows: each version gets options that it has, its files are read as it
+writes them, the gate comes first, and what fails says why.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tools.stage import (
     DeviceNotFound,
     InvalidRequest,
     Result,
+    SdkMissing,
     StageError,
-    Unavailable,
     Unsupported,
     WrongOutput,
 )
@@ -34,7 +34,7 @@ VERSIONS = {"8201": "8.2.1", "8502": "8.5.2", "8601": "8.6.1", "100300": "10.3.0
 
 @pytest.fixture(scope="module")
 def lab(tool_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the small network, its reference, representative inputs, and the stand-in as a program."""
+    """A folder with the small network, its reference, and the stand-in as a program."""
     folder = tmp_path_factory.mktemp("lab")
     python = tool_python("tensorrt")
     argv = [str(python), str(LAB / "small_network.py"), str(folder)]
@@ -205,10 +205,10 @@ def test_a_measurement_that_is_killed_is_an_error(board: Board) -> None:
         board.stage("benchmark", built, budget_s=1.0)
 
 
-def test_without_tensorrt_it_is_unavailable(board: Board, lab: Path) -> None:
+def test_where_tensorrt_is_not_it_says_how_to_have_it(board: Board, lab: Path) -> None:
     (lab / "trtexec").rename(lab / "away")
     try:
-        with pytest.raises(Unavailable, match="not here") as caught:
+        with pytest.raises(SdkMissing, match="not here") as caught:
             board.stage("gpu")
         assert "MOBILE_ACCELERATOR_TENSORRT_BASE" in caught.value.hint
     finally:
@@ -228,7 +228,8 @@ def test_the_check_names_operator_layer_and_what_to_write_instead(
 import sys, onnx
 from onnx import TensorProto, helper as h
 info = h.make_tensor_value_info
-nodes = [h.make_node("Mod", ["x", "y"], ["a"], "remainder", fmod=1), h.make_node("Relu", ["a"], ["z"], "relu"),
+nodes = [h.make_node("Mod", ["x", "y"], ["a"], "remainder", fmod=1),
+         h.make_node("Relu", ["a"], ["z"], "relu"),
          h.make_node("FusedConv", ["z"], ["w"], "fused", domain="com.microsoft")]
 inputs = [info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
 graph = h.make_graph(nodes, "odd", inputs, [info("w", TensorProto.FLOAT, [1, 4])])

@@ -33,12 +33,11 @@ def check(onnx: Input, trt_check: Output = "{model}.trt-check.json", tensorrt: s
     checking.write(trt_check, found)
     chosen = checking.table_name(versions.parse(tensorrt))
     problems = found["versions"][chosen]
-    layers = [
-        {"node": each["node"] or onnx.name, "operator": each["operator"] or "opset"} for each in problems
-    ]
+    layers = [{key: each[key] for key in ("node", "operator")} for each in problems if each["operator"]]
     said: Dict[str, Any] = {
         "compiled": {
-            "chip": f"ONNX parser of TensorRT {chosen}",
+            "chip": f"TensorRT {chosen}",
+            "checked_only": True,
             "nodes": found["nodes"],
             "unsupported_layers": layers,
         },

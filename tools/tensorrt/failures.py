@@ -38,11 +38,7 @@ FAILURES: Sequence[tuple[str, type[StageError], str]] = (
         InvalidRequest,
         REBUILD,
     ),
-    (
-        r"[Oo]ut ?[Oo]f ?[Mm]emory.*|Requested amount of GPU memory.*could not be allocated.*",
-        StageError,
-        NO_MEMORY,
-    ),
+    (r"Error Code \d+: OutOfMemory.*|[Oo]ut of memory.*", StageError, NO_MEMORY),
     (r"Could not find any implementation for node .*", StageError, NO_MEMORY),
     (
         r"Cannot create DLA engine.*",

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tools.stage import StageError, Unavailable
+from tools.stage import DeviceNotFound, SdkMissing, StageError
 from tools.tensorrt import failures, log, versions
 
 VARIABLE = "MOBILE_ACCELERATOR_TRTEXEC"
 PLACES = ("/usr/src/tensorrt/bin/trtexec", "/opt/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec")
+GPUS = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu")  # nodes of the driver: a PC's, a board's
 HINT = (
     "On a PC build the image on NVIDIA's (MOBILE_ACCELERATOR_TENSORRT_BASE), or install TensorRT and name "
     f"its program: {VARIABLE}=PATH. docs/jetson.md"
@@ -26,14 +27,18 @@ def find() -> str:
     """Return the program's path.
 
     Raises:
-        Unavailable: there is none.
+        DeviceNotFound: there is none, and no NVIDIA GPU either.
+        SdkMissing: there is a GPU, and no TensorRT.
     """
     named = os.environ.get(VARIABLE)
     found = named or shutil.which("trtexec") or next(filter(os.path.exists, PLACES), "")
-    if not found or not shutil.which(found):
-        message = f"{found or 'trtexec, the program of TensorRT,'} is not here, or may not be run"
-        raise Unavailable(message, hint=HINT)
-    return found
+    if found and shutil.which(found):
+        return found
+    missing = f"{found or 'trtexec, the program of TensorRT,'} is not here, or may not be run"
+    if named or any(map(os.path.exists, GPUS)):
+        raise SdkMissing(missing, hint=HINT)
+    message = "there is no NVIDIA GPU here, and no trtexec, the program of TensorRT"
+    raise DeviceNotFound(message, hint=failures.NO_GPU)
 
 
 def call(arguments: Iterable[str]) -> dict[str, Any]:
@@ -66,8 +71,8 @@ def describe() -> dict[str, Any]:
     trtexec prints the GPU before it looks for the engine that it is given, and here there is none.
 
     Raises:
-        Unavailable: no trtexec, or none that starts.
         DeviceNotFound: no NVIDIA GPU.
+        SdkMissing, Unavailable: no TensorRT, or none that starts.
     """
     with tempfile.TemporaryDirectory() as folder:
         found, said, code = _called([f"--loadEngine={Path(folder, 'none.engine')}"])
