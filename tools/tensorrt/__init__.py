@@ -134,6 +134,21 @@ def benchmark(
 
 
 @tool.command(cached=False)
+def infer(
+    trt_engine: Input,
+    trt_built: Input,
+    trt_gpu: Input,
+    images: Input,
+    answers: Output = "{model}.tensorrt-answers.npz",
+    device: str = "GPU",
+    precision: str = "fp32",
+) -> Result:
+    """Run the engine on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
+    target = _target(device, precision, 1.0)
+    return measuring.infer(measuring.Subject(trt_engine, trt_built, trt_gpu, images, target), images, answers)
+
+
+@tool.command(cached=False)
 def profile(
     trt_engine: Input,
     trt_built: Input,

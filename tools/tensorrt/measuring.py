@@ -12,13 +12,13 @@ import dataclasses
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
 from tools import arrays, gate, measure
 from tools import profile as layer_times
-from tools.benchmark import Target, check_last
+from tools.benchmark import Target, check_last, feed, infer_all, write_answers
 from tools.stage import InvalidRequest, Result, StageError, progress
 from tools.tensorrt import building, log, trtexec, versions
 
@@ -29,6 +29,7 @@ UNSTABLE = (
     0.025  # coefficient of variation, above which trtexec itself warns from TensorRT 11 on (before: 0.01)
 )
 ROUNDS = 40
+NO_GRAPH = r"--useCudaGraph flag has been ignored|CUDA graph capture failed|without using CUDA graph"
 NOT_FINITE = re.compile(
     r"(?<=[\[,:\s])(-?)(nan|inf)(?=[\s,\]}])"
 )  # as C++ prints them; the gate refuses them
@@ -57,9 +58,9 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class _Checked:
-    """An engine that passed the gate: its program, inputs and answers, and what is said of it."""
+    """An engine that passed the gate, the inputs and its answers, and what is said of it."""
 
-    program: _Program
+    engine: Engine
     inputs: arrays.Inputs
     expected: np.ndarray
     answers: np.ndarray
@@ -67,38 +68,39 @@ class _Checked:
     metadata: Dict[str, Any]
 
 
-class _Program:
-    """trtexec with one engine, in a folder of its own."""
+class Engine:
+    """An engine as a session of tools.benchmark; an inference is a call of trtexec, by files in `folder`."""
 
     def __init__(self, subject: Subject, built: Dict[str, Any], folder: Path) -> None:
-        self._subject, self._inputs, self._folder = subject, built["inputs"], folder
+        self._subject, self._folder, self._inputs = subject, folder, built["inputs"]
+        self._once = dataclasses.replace(subject.run(0), warm_up_ms=0, transfers=True)
         self.version = versions.parse(built["tensorrt"])
+        self.input_shapes = {name: tuple(said["shape"]) for name, said in self._inputs.items()}
+        self.metadata: Dict[str, Any] = {}
 
-    def feed(self, inputs: arrays.Inputs, index: int) -> None:
-        """Write the `index`-th of the inputs as the files that trtexec loads."""
-        wanted = {name: tuple(said["shape"]) for name, said in self._inputs.items()}
-        for name, batch in arrays.fit(inputs, wanted, index).items():
+    def feed(self, batches: Mapping[str, np.ndarray]) -> None:
+        """Write the inputs as the files that trtexec loads."""
+        for name, batch in batches.items():
             self._file(name).write_bytes(batch.astype(self._inputs[name]["type"]).tobytes())
 
+    def infer(self) -> None:
+        """Run one inference."""
+        self.call(self._once)
+
+    def output(self) -> np.ndarray:
+        """Return the last output of the last call."""
+        return read_output(self.path("output.json"))
+
+    def operations(self) -> Mapping[str, int]:
+        """Say nothing: what is known of the engine's layers was found when it was built."""
+        return {}
+
     def call(self, run: versions.Run, *options: str) -> Dict[str, Any]:
-        """Run the engine on what was fed."""
+        """Run the engine on what was fed, and return what was printed."""
         loads = ",".join(f"{name}:{self._file(name)}" for name in self._inputs)
-        arguments = [f"--loadEngine={self._subject.engine}", f"--loadInputs={loads}"]
+        output = f"--exportOutput={self.path('output.json')}"
+        arguments = [f"--loadEngine={self._subject.engine}", f"--loadInputs={loads}", output]
         return trtexec.call([*arguments, *versions.run_options(self.version, run), *options])
-
-    def output(self, run: versions.Run, *options: str) -> tuple[np.ndarray, Dict[str, Any]]:
-        """Run the engine; return its last output, and what was printed."""
-        path = self._folder / "output.json"
-        found = self.call(run, f"--exportOutput={path}", *options)
-        return read_output(path), found
-
-    def read(self, name: str) -> List[Dict[str, Any]]:
-        """Return the rows of a file that trtexec wrote.
-
-        Raises:
-            StageError: it is not whole.
-        """
-        return _rows(self._folder / name)
 
     def path(self, name: str) -> Path:
         """Return where trtexec is to write a file."""
@@ -120,18 +122,19 @@ def benchmark(subject: Subject, samples: Path, profile: Path) -> Result:
     target = subject.target
     with tempfile.TemporaryDirectory() as folder:
         checked = _check(subject, Path(folder))
-        program = checked.program
+        engine = checked.engine
         progress(0.4, f"measuring for {target.budget_s:g} s")
-        program.feed(checked.inputs, 0)
+        feed(engine, checked.inputs, 0)
         before = measure.conditions()
-        options = (f"--exportTimes={program.path('times.json')}",)
-        last, found = program.output(subject.run(max(target.budget_s, 1.0)), *options)
+        found = engine.call(
+            subject.run(max(target.budget_s, 1.0)), f"--exportTimes={engine.path('times.json')}"
+        )
         after = measure.conditions()
-        times = log.times(program.read("times.json"))
-        check_last(last, checked.answers, checked.expected, target.precision)
+        times = log.times(_rows(engine.path("times.json")))
+        check_last(engine.output(), checked.answers, checked.expected, target.precision)
         progress(0.9, "layers")
         _profile(checked, subject, profile)
-    kept, warm_ups = _without_warm_up(times, subject, program.version)
+    kept, warm_ups = _without_warm_up(times, subject, engine.version)
     measured = _measurement(kept, warm_ups, target.budget_s)
     measure.write_samples(measured, samples)
     metrics = {**checked.correctness, **measured.metrics(), **_breakdown(kept)}
@@ -140,8 +143,10 @@ def benchmark(subject: Subject, samples: Path, profile: Path) -> Result:
     if found["load_s"]:
         metrics["load_ms"] = 1e3 * found["load_s"]
     said = [*checked.metadata.pop("warnings"), *found["warnings"], *_unstable(kept)]
+    ignored = any(re.search(NO_GRAPH, text) for text in found["warnings"])
     metadata = {
         **checked.metadata,
+        "cuda_graph": subject.cuda_graph and not ignored,
         **measured.metadata(),
         "load_1m": before["load_1m"],
         "conditions_before": before,
@@ -161,38 +166,47 @@ def profile(subject: Subject, layers: Path) -> Result:
     """
     with tempfile.TemporaryDirectory() as folder:
         checked = _check(subject, Path(folder))
-        checked.program.feed(checked.inputs, 0)
+        feed(checked.engine, checked.inputs, 0)
         _profile(checked, subject, layers)
     return Result(metrics=checked.correctness, metadata=checked.metadata)
+
+
+def infer(subject: Subject, images: Path, answers: Path) -> Result:
+    """Write what the engine answers to all inputs of a file, unchecked.
+
+    Raises:
+        DeviceNotFound, Unavailable, InvalidRequest, StageError: as `benchmark`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return write_answers(lambda: _load(subject, Path(folder)), subject.target, images, answers)
 
 
 def _check(subject: Subject, folder: Path) -> _Checked:
     """Run all reference inputs and ask the gate."""
     inputs, expected = arrays.read_reference(subject.reference)
-    built, place = building.read(subject.built), building.read_place(subject.gpu)
-    metadata = _said(subject, built, place)
+    engine = _load(subject, folder)
+    metadata = {**engine.metadata, "tolerance": gate.limits(expected, subject.target.precision)}
     try:
-        building.require_place(built, f"the engine {subject.engine.name}")
-        metadata["tolerance"] = gate.limits(expected, subject.target.precision)
-        program = _Program(subject, built, folder)
-        answers = _answers(program, subject, inputs, len(expected))
+        progress(0.05, f"checking {len(expected)} outputs, a start of trtexec each")
+        answers = infer_all(engine, inputs)
         correctness = gate.check(answers, expected, subject.target.precision)
     except StageError as error:
         error.metadata = {**metadata, **error.metadata}
         raise
-    return _Checked(program, inputs, expected, answers, correctness, metadata)
+    return _Checked(engine, inputs, expected, answers, correctness, metadata)
 
 
-def _answers(program: _Program, subject: Subject, inputs: arrays.Inputs, count: int) -> np.ndarray:
-    import numpy as np
-
-    answers = []
-    once = dataclasses.replace(subject.run(0), warm_up_ms=0, transfers=True)
-    for index in range(count):
-        progress(0.05 + 0.3 * index / count, f"checking output {index + 1} of {count}")
-        program.feed(inputs, index)
-        answers.append(program.output(once)[0])
-    return np.concatenate(answers)
+def _load(subject: Subject, folder: Path) -> Engine:
+    """Return the engine, if it is of this place."""
+    built, place = building.read(subject.built), building.read_place(subject.gpu)
+    engine = Engine(subject, built, folder)
+    engine.metadata.update(_said(subject, built, place))
+    try:
+        building.require_place(built, f"the engine {subject.engine.name}")
+    except StageError as error:
+        error.metadata = {**engine.metadata, **error.metadata}
+        raise
+    return engine
 
 
 def _said(subject: Subject, built: Dict[str, Any], place: Dict[str, Any]) -> Dict[str, Any]:
@@ -225,11 +239,11 @@ def _no_such_type(built: Dict[str, Any]) -> List[str]:
 def _profile(checked: _Checked, subject: Subject, path: Path) -> None:
     """Take the layers' times in a run of their own, without a CUDA graph, and write them."""
     run = dataclasses.replace(subject.run(1), cuda_graph=False)
-    program = checked.program
-    program.call(run, f"--exportProfile={program.path('profile.json')}")
-    rows = log.layers(program.path("profile.json").read_text())
+    written = checked.engine.path("profile.json")
+    checked.engine.call(run, f"--exportProfile={written}")
+    rows = log.layers(written.read_text()) if written.exists() else []
     if not rows:
-        raise _cut_off(program.path("profile.json"))
+        raise _cut_off(written)
     layer_times.write(
         path, [layer_times.Layer(row["name"], "", "", row["mean_ms"]) for row in rows], COUNTERS
     )

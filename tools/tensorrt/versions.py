@@ -106,8 +106,9 @@ def run_options(version: Version, run: Run) -> list[str]:
     else:
         flags.update({"--useCudaGraph": run.cuda_graph, "--noDataTransfers": not run.transfers})
         flags["--useSpinWait"] = run.spin_wait
-    times = [f"--warmUp={run.warm_up_ms}", f"--duration={max(round(run.seconds), 0)}", "--iterations=10"]
-    return [*times, "--avgRuns=10", *(flag for flag, wanted in flags.items() if wanted)]
+    times = [f"--warmUp={run.warm_up_ms}", f"--duration={round(run.seconds)}"]
+    counts = [f"--iterations={10 if run.seconds else 1}", "--avgRuns=100"]
+    return [*times, *counts, *(flag for flag, wanted in flags.items() if wanted)]
 
 
 def can_explain_layers(version: Version) -> bool:
