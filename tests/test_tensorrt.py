@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host.engines.venv import tool_environment
+from host.engines.venv import installed_python, tool_environment
+from host.toolbox import builds
 from tests.conftest import RunStage
 from tests.project import LAB
 from tools.stage import (
@@ -58,6 +59,7 @@ class Board:
 
     def __init__(self, lab: Path, run_stage: RunStage) -> None:
         self._lab, self._run = lab, run_stage
+        self.service = "tensorrt"
         self.is_of()
 
     def is_of(self, **settings: str) -> None:
@@ -68,7 +70,7 @@ class Board:
     def stage(
         self, command: str, inputs: Mapping[str, Path] | None = None, **params: Any
     ) -> tuple[Path, Result]:
-        return self._run("tensorrt", command, inputs=inputs, params=params)
+        return self._run("tensorrt", command, inputs=inputs, params=params, service=self.service)
 
     def gpu(self) -> dict[str, Path]:
         folder, _ = self.stage("gpu")
@@ -111,6 +113,18 @@ def test_each_version_is_measured(board: Board, number: str) -> None:
     assert (metadata["warmups"] > 0) == (number == "8201")
     layers = json.loads((folder / "m.trt-profile.json").read_text())["layers"]
     assert {"classes", "prob"} <= {layer["name"] for layer in layers}
+
+
+@pytest.mark.parametrize(("service", "number"), [("tensorrt-l4t", "8201"), ("tensorrt-l4t310", "100300")])
+def test_on_the_python_of_a_board(board: Board, service: str, number: str) -> None:
+    """The boards' locks and Pythons, on this machine's kind of processor."""
+    if installed_python(builds()[service].python) is None:
+        pytest.skip(f"no Python {builds()[service].python} is here")
+    board.service = service
+    board.is_of(version=number)
+    _, result = board.stage("benchmark", board.built("int8"), precision="int8", budget_s=1.0)
+    assert result.versions["python"].startswith(builds()[service].python)
+    assert result.metrics["correctness_cosine"] > 0.99
 
 
 def test_labels(board: Board, lab: Path) -> None:

@@ -127,10 +127,8 @@ def benchmark(
     """Check the engine against the reference, then measure its single-stream latency, and its layers."""
     target = _target(device, precision, budget_s)
     with said_of(target):
-        subject = measuring.Subject(
-            trt_engine, trt_built, trt_gpu, reference, target, cuda_graph, transfers, spin_wait
-        )
-        return measuring.benchmark(subject, samples, profile)
+        subject = measuring.Subject(trt_engine, trt_built, trt_gpu, target, cuda_graph, transfers, spin_wait)
+        return measuring.benchmark(subject, reference, samples, profile)
 
 
 @tool.command(cached=False)
@@ -160,9 +158,8 @@ def profile(
     """Check the engine against the reference, then measure the time of each of its layers."""
     target = _target("GPU", precision, 1.0)
     with said_of(target):
-        return measuring.profile(
-            measuring.Subject(trt_engine, trt_built, trt_gpu, reference, target), trt_layers
-        )
+        subject = measuring.Subject(trt_engine, trt_built, trt_gpu, target)
+        return measuring.profile(subject, reference, trt_layers)
 
 
 @tool.parser

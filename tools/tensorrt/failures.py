@@ -45,6 +45,11 @@ FAILURES: Sequence[tuple[str, type[StageError], str]] = (
         DeviceNotFound,
         "This board has no such DLA: a TX2 and a Nano have none.",
     ),
+    (
+        r"Saving engine to file failed.*",
+        StageError,
+        "Is the disk full? An engine is as large as its network.",
+    ),
     (r"Calibration table does not match.*", StageError, "Build again; the table is made for each version."),
     (r"Unknown option: .*", StageError, "This version's trtexec has other options; please report it."),
 )

@@ -8,6 +8,7 @@ host does between two is not in it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -25,17 +26,10 @@ from tools.tensorrt import building, log, trtexec, versions
 if TYPE_CHECKING:
     import numpy as np
 
-UNSTABLE = (
-    0.025  # coefficient of variation, above which trtexec itself warns from TensorRT 11 on (before: 0.01)
-)
-ROUNDS = 40
+UNSTABLE = 0.025  # coefficient of variation; trtexec itself warns above it from 11 on, before above 0.01
 NO_GRAPH = r"--useCudaGraph flag has been ignored|CUDA graph capture failed|without using CUDA graph"
-NOT_FINITE = re.compile(
-    r"(?<=[\[,:\s])(-?)(nan|inf)(?=[\s,\]}])"
-)  # as C++ prints them; the gate refuses them
-COUNTERS = (
-    "trtexec's, by CUDA's events around each layer in a run of its own; their sum is above an inference."
-)
+NOT_FINITE = re.compile(r"(?<=[\[,:\s])(-?)(nan|inf)(?=[\s,\]}])")  # as C++ prints them
+COUNTERS = "trtexec's, of a run of its own with an event of CUDA's at each layer, which slows it."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +39,6 @@ class Subject:
     engine: Path
     built: Path
     gpu: Path
-    reference: Path
     target: Target
     cuda_graph: bool = False
     transfers: bool = True
@@ -74,6 +67,7 @@ class Engine:
     def __init__(self, subject: Subject, built: Dict[str, Any], folder: Path) -> None:
         self._subject, self._folder, self._inputs = subject, folder, built["inputs"]
         self._once = dataclasses.replace(subject.run(0), warm_up_ms=0, transfers=True)
+        self._dla = [f"--useDLACore={built['dla_core']}"] if built["dla_core"] >= 0 else []
         self.version = versions.parse(built["tensorrt"])
         self.input_shapes = {name: tuple(said["shape"]) for name, said in self._inputs.items()}
         self.metadata: Dict[str, Any] = {}
@@ -97,9 +91,11 @@ class Engine:
 
     def call(self, run: versions.Run, *options: str) -> Dict[str, Any]:
         """Run the engine on what was fed, and return what was printed."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path("output.json").unlink()  # so that no older one is taken for this call's
         loads = ",".join(f"{name}:{self._file(name)}" for name in self._inputs)
         output = f"--exportOutput={self.path('output.json')}"
-        arguments = [f"--loadEngine={self._subject.engine}", f"--loadInputs={loads}", output]
+        arguments = [f"--loadEngine={self._subject.engine}", f"--loadInputs={loads}", output, *self._dla]
         return trtexec.call([*arguments, *versions.run_options(self.version, run), *options])
 
     def path(self, name: str) -> Path:
@@ -110,7 +106,7 @@ class Engine:
         return self._folder / f"input-{list(self._inputs).index(name)}.bin"
 
 
-def benchmark(subject: Subject, samples: Path, profile: Path) -> Result:
+def benchmark(subject: Subject, reference: Path, samples: Path, profile: Path) -> Result:
     """Check and measure the engine; write `samples` and `profile`.
 
     Raises:
@@ -121,7 +117,7 @@ def benchmark(subject: Subject, samples: Path, profile: Path) -> Result:
     """
     target = subject.target
     with tempfile.TemporaryDirectory() as folder:
-        checked = _check(subject, Path(folder))
+        checked = _check(subject, reference, Path(folder))
         engine = checked.engine
         progress(0.4, f"measuring for {target.budget_s:g} s")
         feed(engine, checked.inputs, 0)
@@ -158,14 +154,14 @@ def benchmark(subject: Subject, samples: Path, profile: Path) -> Result:
     return Result(metrics=metrics, metadata=metadata, versions={"tensorrt": checked.metadata["tensorrt"]})
 
 
-def profile(subject: Subject, layers: Path) -> Result:
+def profile(subject: Subject, reference: Path, layers: Path) -> Result:
     """Check the engine and write its layers' times.
 
     Raises:
         DeviceNotFound, Unavailable, InvalidRequest, WrongOutput, StageError: as `benchmark`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        checked = _check(subject, Path(folder))
+        checked = _check(subject, reference, Path(folder))
         feed(checked.engine, checked.inputs, 0)
         _profile(checked, subject, layers)
     return Result(metrics=checked.correctness, metadata=checked.metadata)
@@ -181,9 +177,9 @@ def infer(subject: Subject, images: Path, answers: Path) -> Result:
         return write_answers(lambda: _load(subject, Path(folder)), subject.target, images, answers)
 
 
-def _check(subject: Subject, folder: Path) -> _Checked:
+def _check(subject: Subject, reference: Path, folder: Path) -> _Checked:
     """Run all reference inputs and ask the gate."""
-    inputs, expected = arrays.read_reference(subject.reference)
+    inputs, expected = arrays.read_reference(reference)
     engine = _load(subject, folder)
     metadata = {**engine.metadata, "tolerance": gate.limits(expected, subject.target.precision)}
     try:
@@ -222,7 +218,7 @@ def _said(subject: Subject, built: Dict[str, Any], place: Dict[str, Any]) -> Dic
         "transfers": subject.transfers,
         "spin_wait": subject.spin_wait,
         "operations": built.get("layers", {}),
-        "executed_on": {"DLA": built.get("dla_layers") or 0, "GPU": built.get("gpu_layers") or 0},
+        "executed_on": {unit: built.get(f"{unit.lower()}_layers") for unit in ("DLA", "GPU")},
         "warnings": [*built.get("warnings", ()), *_no_such_type(built)],
     }
 
@@ -269,7 +265,7 @@ def _measurement(kept: Sequence[Dict[str, float]], warm_ups: int, budget_s: floa
     if len(samples) < measure.MIN_SAMPLES:
         message = f"trtexec left {len(samples)} times after its warm-up"
         raise StageError(message, hint="Give it more time: --budget-s 30")
-    size = max(len(samples) // ROUNDS, 1)
+    size = max(len(samples) // measure.ROUNDS, 1)
     rounds = [samples[at : at + size] for at in range(0, len(samples), size)]
     return measure.Measurement.told(rounds, warm_ups, budget_s)
 
