@@ -143,7 +143,7 @@ def infer(
 ) -> Result:
     """Run the engine on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
     target = _target(device, precision, 1.0)
-    return measuring.infer(measuring.Subject(trt_engine, trt_built, trt_gpu, images, target), images, answers)
+    return measuring.infer(measuring.Subject(trt_engine, trt_built, trt_gpu, target), images, answers)
 
 
 @tool.command(cached=False)
