@@ -224,6 +224,7 @@ class Command:
         fresh: it looks at the machine, so it is run each time; what it makes is kept, and by its content it
             is part of the keys of those that read it.
         sdk: it drives the user's SDK, whose content is then a part of its result's key.
+        meter: its name for `--meter`, if it records a power trace (tools/recording.py); never cached.
         variants: parameter sets that the main job runs this command with, one stage each.
     """
 
@@ -238,6 +239,7 @@ class Command:
     cached: bool
     fresh: bool
     sdk: bool
+    meter: str
     variants: tuple[Mapping[str, Any], ...]
 
     @property
@@ -294,6 +296,7 @@ class Tool:
         cached: bool = True,
         fresh: bool = False,
         sdk: bool = False,
+        meter: str = "",
         variants: Iterable[Mapping[str, Any]] = ({},),
     ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
         """Register a function as a command; its name, with dashes, is the command's name."""
@@ -313,9 +316,10 @@ class Tool:
                 outputs={key: fields[key].default for key in fields if marks[key] == "output"},
                 params={key: fields[key].default for key in fields if marks[key] is None},
                 measures=measures,
-                cached=cached and not measures,
+                cached=cached and not (measures or meter),
                 fresh=fresh,
                 sdk=sdk,
+                meter=meter,
                 variants=tuple(variants),
             )
             return function

@@ -131,7 +131,7 @@ def benchmark(
         return measuring.benchmark(subject, reference, samples, profile)
 
 
-@tool.command(cached=False)
+@tool.command()
 def infer(
     trt_engine: Input,
     trt_built: Input,
