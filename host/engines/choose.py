@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CHOICES = ("auto", "docker", "venv")
 SOCKET = Path("/var/run/docker.sock")
 USB = Path("/dev/bus/usb")
+NVIDIA = Path("/dev/nvidiactl")  # NVIDIA's driver of a PC makes it
 
 
 def services(work: Path) -> Mapping[str, Service]:
@@ -33,8 +34,9 @@ def services(work: Path) -> Mapping[str, Service]:
     usb = {} if USB.is_dir() else {"MOBILE_ACCELERATOR_USB": os.devnull}  # else Docker would make the folder
     ports = [str(found.port) for found in power_monitors.find(Host()) if found.port]
     serial = {"MOBILE_ACCELERATOR_TTY": ports[0]} if ports else {}
+    nvidia = {"MOBILE_ACCELERATOR_NVIDIA": "nvidia"} if NVIDIA.exists() else {}
     paths = {**sdks.absolute(os.environ), "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
-    environment = {**caller, **usb, **serial, **os.environ, **paths}
+    environment = {**caller, **usb, **serial, **nvidia, **os.environ, **paths}
     return load(ROOT / "compose.yaml", environment)
 
 
