@@ -135,6 +135,16 @@ def test_a_recording_over_the_serial_line(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.tool
+def test_one_of_each_kind_is_one_too_many(run: Run, tmp_path: Path) -> None:
+    with SerialMonitor(tmp_path / "host") as monitor:
+        monitor.host.plug("1-1", {"idVendor": "2ab9", "idProduct": "0001", "serial": "12345"})
+        refused = run("state")
+        assert refused.returncode == InvalidRequest.exit_code
+        assert "2 power monitors: 12345, ttyACM0" in refused.stderr
+        assert said(run("state", "--meter-serial", "ttyACM0"))["serial"] == "4742"
+
+
+@pytest.mark.tool
 def test_a_serial_port_that_goes_leaves_what_was_sampled(run: Run, tmp_path: Path) -> None:
     with SerialMonitor(tmp_path / "host", unplugged_s=2.0):
         done = run("monsoon", "--trace", "a.parquet")

@@ -1,9 +1,10 @@
-"""A command beside a simulated power monitor, for people without one:
+"""A command beside a simulated power monitor, for people without one.
 
-    python -m tests.lab.monsoon [--setup '{"model": "lvpm"}'] python runner.py power record --meter monsoon --engine venv
+    python -m tests.lab.monsoon python runner.py power record --meter monsoon --engine venv -o trace.parquet
 
-`--setup` is the fields of `instrument.Setup` as JSON. The tool takes the monitor for one on USB, and labels what
-it records `simulated`. Only with the engine venv: an image holds no stand-ins.
+`--setup '{"model": "lvpm"}'` before the command has the fields of `instrument.Setup` as JSON. The tool takes
+the monitor for one on USB, and labels what it records `simulated`. Only with the engine venv: an image holds no
+stand-ins.
 """
 
 from __future__ import annotations

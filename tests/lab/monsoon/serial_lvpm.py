@@ -51,8 +51,8 @@ class SerialMonitor:
         tty.setraw(self._slave)
 
     def __enter__(self) -> SerialMonitor:
-        host = VirtualHost(self.root)
-        host.plug("1-2", {"idVendor": "04d8", "idProduct": "fe23", "product": "Power Monitor"})
+        self.host = VirtualHost(self.root)
+        self.host.plug("1-2", {"idVendor": "04d8", "idProduct": "fe23", "product": "Power Monitor"})
         (self.root / "sys/bus/usb/devices/1-2:1.0/tty/ttyACM0").mkdir(parents=True)
         (self.root / "dev/ttyACM0").symlink_to(os.ttyname(self._slave))
         for work in (self._listen, self._send):
