@@ -207,6 +207,10 @@ def test_power_on_and_off(bench: Bench) -> None:
     assert bench.run("power-off")["output_v"] == 0
 
 
+def test_a_monitor_that_still_samples_for_a_killed_program_is_stopped_first(bench: Bench) -> None:
+    assert bench.run("state", monitors=[{**FAST, "left_on": True}])["device"] == "Monsoon HVPM"
+
+
 def test_two_monitors_have_states_of_their_own(bench: Bench) -> None:
     """PyMonsoon keeps the calibration of all monitors in one place."""
     two = [{**FAST, "output_v": 3.8}, {"serial": "30002", "model": "lvpm"}]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,10 @@ import numpy as np
 import pytest
 
 from host import ROOT
-from tests.lab.usb.guest import Guest
+from host.engines.choose import services
+from tests.lab.usb.guest import CACHE, Guest, debian_package
+from tests.lab.usb.monitor_in_container import CASES
+from tests.usb.conftest import BOOT_LIMIT_S, unpack
 from tools import trace
 
 pytestmark = pytest.mark.usb
@@ -84,3 +89,23 @@ def test_a_monitor_that_is_pulled_out_leaves_what_was_sampled(folder: Path) -> N
     recorded = trace.read(folder / "pulled.parquet")
     assert not recorded.meta.complete
     assert 0.5 < recorded.time_s[-1] <= 1.5
+
+
+@pytest.mark.docker
+def test_the_tools_container_records_once_the_udev_rules_are_there(
+    guest: Guest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shared = tmp_path_factory.mktemp("container")
+    shutil.copy(debian_package("udev"), shared / "udev.deb")
+    with tempfile.TemporaryDirectory(dir=CACHE) as image:  # not in `shared`, which the guest does not cache
+        unpack(services(shared)["monsoon"].image, Path(image))
+        argv = [sys.executable, "-m", "tests.lab.usb.monitor_in_container", str(shared), image]
+        done = guest.run(*argv, shared=shared, limit_s=BOOT_LIMIT_S, cwd=ROOT)
+    assert done.code == 0, done.output
+    before, after = (shared / case for case in CASES)
+    assert (before / "code").read_text() == "4"
+    assert 'ATTR{idVendor}=="2ab9"' in (before / "output").read_text()
+    assert (after / "code").read_text() == "0", (after / "output").read_text()
+    recorded = trace.read(after / "trace.parquet")
+    assert (recorded.meta.dropped, recorded.meta.simulated) == (0, True)
+    assert recorded.time_s[-1] - recorded.time_s[0] == pytest.approx(1, abs=0.001)

@@ -210,7 +210,6 @@ class Decoder:
 
     def _rows(self, words: np.ndarray, numbers: np.ndarray, losses: np.ndarray) -> dict[str, np.ndarray]:
         """Return the columns of samples that one calibration holds for, with a row in each gap."""
-
         columns = {TIME: numbers / RATE_HZ}
         for channel, line in self._lines.items():
             columns[f"{channel}_a"] = self._amperes(words, *WORDS[channel], line)

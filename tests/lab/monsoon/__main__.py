@@ -3,7 +3,7 @@
     python -m tests.lab.monsoon python runner.py power record --meter monsoon --engine venv -o trace.parquet
 
 `--setup '{"model": "lvpm"}'` before the command has the fields of `instrument.Setup` as JSON. The tool takes
-the monitor for one on USB, and labels what it records `simulated`. Only with the engine venv: an image holds no
+the monitor for one on USB, and labels what it records `simulated`. Only with the engine venv: images hold no
 stand-ins.
 """
 
