@@ -94,9 +94,8 @@ def place(trace: Trace, power: Power, given: Windows) -> Placement:
         span_s = given.windows[-1].end_s - clock.monotonic_s
         error_s = float((clock.error_s**2 + ((clock.rate_error or 0.0) * span_s) ** 2) ** 0.5)
         windows = _moved(given.windows, -clock.monotonic_s, 1.0)
-        return Placement(
-            windows, "clock", error_s, (), {"offset_s": -clock.monotonic_s, "rate": 1.0, **notes}
-        )
+        facts = {"offset_s": -clock.monotonic_s, "rate": 1.0, **notes}
+        return Placement(windows, "clock", error_s, (), facts)
     message = f"the windows are on the clock of {given.host}, and nothing tells where that is in the trace"
     raise Refused(message, hint="It takes a signature, a marker or a meter on that host's clock.")
 
