@@ -102,10 +102,15 @@ class Recording:
         typer.Option(metavar="NAME=VALUE", help="A parameter of the meter, e.g. its output voltage."),
     ] = None
     duration_s: Annotated[float, typer.Option(min=0.0, help="End after so many seconds; 0: at Ctrl-C.")] = 0.0
-    count: Annotated[int, typer.Option(min=0, help="End after so many samples, if the meter can; 0: no.")] = 0
-    trigger_ma: Annotated[
-        float | None, typer.Option(help="Begin when the current rises above this, if the meter can.")
-    ] = None
+    samples: Annotated[
+        int, typer.Option(min=0, help="End after so many samples, if the meter can; 0: no.")
+    ] = 0
+    start_ma: Annotated[
+        float, typer.Option(help="Begin at the first sample of so many mA, if the meter can; 0: at once.")
+    ] = 0.0
+    stop_ma: Annotated[
+        float, typer.Option(help="End when the current stays below, if the meter can; 0: no.")
+    ] = 0.0
     input: Annotated[
         list[str] | None,
         typer.Option("--input", metavar="NAME=PATH", help="A file that it reads: replay's `recorded`."),
@@ -120,8 +125,8 @@ class Recording:
     @property
     def sets(self) -> list[str]:
         """What was asked of the meter's own parameters, each `name=value`."""
-        trigger = [] if self.trigger_ma is None else [f"trigger_ma={self.trigger_ma}"]
-        return [*([f"count={self.count}"] if self.count else ()), *trigger, *(self.meter_set or ())]
+        own = {"samples": self.samples, "start_ma": self.start_ma, "stop_ma": self.stop_ma}
+        return [*(f"{name}={value}" for name, value in own.items() if value), *(self.meter_set or ())]
 
     @property
     def settings(self) -> dict[str, Any]:

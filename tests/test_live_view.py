@@ -122,6 +122,16 @@ def test_energy_over_gaps_and_of_counters() -> None:
     assert energy.recorded_s == 4.0
 
 
+def test_a_counter_has_no_power_before_its_second_reading_and_no_gap_there() -> None:
+    kept = History(["cpu_j"])
+    kept.add({TIME: np.array([0.0, 1.0, 2.0]), "cpu_j": np.array([5.0, 7.0, np.nan])})
+    rows = kept.columns(0.0, 9.0, 0.0)
+    assert kept.series == ["cpu_w"]
+    assert rows[:, LOST].tolist() == [0, 0, 1]
+    np.testing.assert_array_equal(rows[:, FIXED], [np.nan, 2.0, np.nan])
+    assert rows[:, -1].tolist() == [0.0, 2.0, 2.0]
+
+
 @contextlib.contextmanager
 def served(samples: int = 0) -> Iterator[tuple[int, Listener]]:
     """Serve a live view on a free port; give the port and the listener."""

@@ -79,11 +79,10 @@ def processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def watch(page: Page, pid: int, seconds: float) -> Iterator[dict[str, float]]:
+def watch(page: Page, pid: int, recorded_s: float) -> Iterator[dict[str, float]]:
     """Yield the memories, STEPS times at equal distances until shortly before the recording's end."""
-    page.wait("page.state.samples > 5000")
-    for _ in range(STEPS):
-        time.sleep((seconds - 3) / STEPS)
+    for step in range(1, STEPS + 1):
+        page.wait(f"page.state.now_s >= {(recorded_s - 1) * step / STEPS}", limit_s=recorded_s + 30)
         yield {
             "recorded_s": round(page.value("page.state.now_s"), 1),
             "page_heap_mb": page.heap_bytes() / 1e6,
@@ -119,9 +118,9 @@ def measure(folder: Path, seconds: float, channels: int = 1, speed: float = 1.0)
     with browser(folder) as page, recorded(folder, seconds * speed, channels, speed) as (child, url):
         begun = time.monotonic()
         page.open(url)
-        steps = list(watch(page, child.pid, seconds))
+        steps = list(watch(page, child.pid, seconds * speed))
         share = processor_s(child.pid) / (time.monotonic() - begun)
-        page.wait("page.state.ended", limit_s=10 * seconds + 30)
+        page.wait("page.state.ended", limit_s=60)
         child.wait(60)
         wrong = differences(page, folder / "trace.parquet")
         return {"steps": steps, "core_share": share, "wrong_rows": wrong, "problems": page.problems}

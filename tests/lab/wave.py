@@ -64,7 +64,8 @@ class Wave:
         import numpy as np
 
         time.sleep(max(0.05 / self._speed, 0.01))
-        last = int((time.monotonic() - self._begun_s) * self._speed * RATE_HZ)
+        due = int((time.monotonic() - self._begun_s) * self._speed * RATE_HZ)
+        last = min(due, self._next + RATE_HZ)  # a machine that is too slow for the speed makes it late
         number = np.arange(self._next, last)
         self._next = last
         if self._lost_after_s and last > self._lost_after_s * RATE_HZ:

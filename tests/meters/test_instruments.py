@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -179,6 +181,31 @@ class Silent:
 
     def lines(self) -> list[str]:
         return [self._lines.pop(0)] if self._lines else []
+
+
+class Port:
+    """A serial port that has one piece of text."""
+
+    in_waiting = 1
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def write(self, _: bytes) -> None:
+        pass
+
+    def read(self, _: int) -> bytes:
+        text, self._text = self._text, ""
+        return text.encode()
+
+
+def test_samples_in_one_piece_with_the_answer_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    pyserial = SimpleNamespace(SerialException=OSError)
+    monkeypatch.setitem(sys.modules, "serial", pyserial)
+    text = "\r\nPowerShield > ack start\r\n\r\n6409-07\r\n6410-07\r\n"
+    shield = lpm01a.Shield(Port(text), Path("/dev/ttyACM0"))
+    assert shield.command("start") == ""
+    assert shield.lines() == ["6409-07", "6410-07"]
 
 
 def test_a_powershields_clock_of_three_digits() -> None:

@@ -15,8 +15,10 @@ import pytest
 from host import ROOT
 from tests.lab import meter_trees
 from tests.meters.conftest import Record
+from tools import recording
 from tools.meters import ina3221, nvml, rapl, tegrastats
 from tools.stage import DeviceNotFound, StageError
+from tools.trace import read
 
 # lines of real boards, and what their rails were; sources: docs/meters.md
 LINES = json.loads((Path(__file__).parent / "tegrastats.json").read_text())
@@ -60,6 +62,21 @@ def test_zones_are_known_by_name_and_not_by_number(tmp_path: Path) -> None:
     found = {zone.channel: zone.energy for zone in rapl.zones(tmp_path)}
     assert found == counters
     assert "intel-rapl:1" in str(found["package-0"])
+
+
+def test_the_whole_machine_comes_first(tmp_path: Path) -> None:
+    counters = meter_trees.rapl(tmp_path, packages=2)
+    with rapl.opened(tmp_path, 50.0) as reader:
+        for path in counters.values():
+            path.write_text("2001000\n")
+        chunk = reader.read()
+    assert reader.columns[0] == "total_j"
+    assert chunk["total_j"][0] == pytest.approx(4.0)  # of the packages, and not of their parts again
+    psys = tmp_path / "sys/class/powercap/intel-rapl/intel-rapl:2"
+    for name, text in {"name": "psys", "energy_uj": 5, "max_energy_range_uj": 9}.items():
+        meter_trees.write(psys / name, text)
+    with rapl.opened(tmp_path, 50.0) as reader:
+        assert reader.columns[:2] == ["psys_j", "package-0_j"]
 
 
 def test_rapl_as_the_runner_records_it(tmp_path: Path, record: Record) -> None:
@@ -149,10 +166,8 @@ def test_a_board_as_the_runner_records_it(tmp_path: Path, record: Record) -> Non
     assert trace.meta.complete
 
 
-def test_a_board_that_goes_away_leaves_what_it_gave(tmp_path: Path) -> None:
-    from tools import recording
-    from tools.trace import read
-
+def test_a_board_that_goes_away_leaves_what_it_gave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     meter_trees.jetson(tmp_path, "Nano")
     gone = tmp_path / "sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0/in_current0_input"
 
@@ -234,8 +249,6 @@ def gpu(python: Path, path: Path, options: str) -> subprocess.CompletedProcess[s
 
 
 def test_a_gpu_by_nvidias_own_bindings(tmp_path: Path, tool_python: Callable[[str], Path]) -> None:
-    from tools.trace import read
-
     path = tmp_path / "trace.parquet"
     done = gpu(tool_python("meters"), path, "{}")
     assert done.returncode == 0, done.stderr + done.stdout
@@ -258,8 +271,6 @@ def test_an_older_driver_has_one_power(
     tmp_path: Path, tool_python: Callable[[str], Path], options: str, average_s: float
 ) -> None:
     """GA100 and what came before tells a moment's power, Ampere's other chips and newer ones a mean."""
-    from tools.trace import read
-
     done = gpu(tool_python("meters"), tmp_path / "t", options.replace("}", ', "old": true}'))
     assert done.returncode == 0, done.stderr + done.stdout
     assert read(tmp_path / "t").meta.channels["gpu-usage"].average_s == average_s

@@ -182,9 +182,11 @@ def test_monitors_as_the_runner_records_them(lab: VirtualPhone, record: Record) 
     assert trace.meta.simulated
 
 
-def test_a_phone_without_monitors(lab: VirtualPhone, record: Record) -> None:
-    for device in (lab.folder / MONITORS.lstrip("/")).glob("*"):
-        (device / "energy_value").unlink()
+@pytest.mark.parametrize("there", [True, False], ids=["not to be read", "not there"])
+def test_a_phone_without_monitors(lab: VirtualPhone, record: Record, there: bool) -> None:
+    lab.write(f"{MONITORS}/iio:device0/energy_value", "")
+    for path in (lab.folder / MONITORS.lstrip("/")).glob("*/energy_value"):
+        path.write_text("") if there else path.unlink()
     result, _ = record("odpm", variables={"ADB_SERVER_SOCKET": lab.server.address})
     assert result.error
     assert result.error["exit_code"] == 3

@@ -35,7 +35,8 @@ class History:
     def __init__(self, columns: Sequence[str]) -> None:
         self.energy = RunningEnergy(columns)
         measured = [channel.name for channel in self.energy.channels if channel.measures]
-        given = [name for name in columns if name != MARKER and not name.endswith("_j")]
+        self._measured = [name for name in columns if name != MARKER]
+        given = [name for name in self._measured if not name.endswith("_j")]
         self.series = [*given, *(f"{name}_w" for name in measured if f"{name}_w" not in columns)]
         self.channels = [channel.name for channel in self.energy.channels]
         count = len(self.series)
@@ -75,10 +76,6 @@ class History:
         level = next((one for one in self._levels if one.reaches(start_s)), self._levels[-1])
         first, last = np.searchsorted(level.rows[:, START], [start_s, end_s])
         return level.rows[first:last].copy(), level.width_s
-
-    def least(self, rows: np.ndarray) -> np.ndarray:
-        """Return the block of the rows with each series' least values."""
-        return rows[:, self._blocks[0]]
 
     def mean(self, rows: np.ndarray) -> np.ndarray:
         """Return the block of the rows with each series' means."""
@@ -120,7 +117,7 @@ class History:
             values = chunk[name] if name in chunk else powers[name]
             for block in self._blocks:
                 rows[:, block.start + index] = values
-        rows[:, LOST] = np.isnan(self.least(rows)).all(axis=1)
+        rows[:, LOST] = np.all([np.isnan(chunk[name]) for name in self._measured], axis=0)
         for index, name in enumerate(self.channels):
             rows[:, self._blocks[2].stop + index] = energies[name][1]
         return rows

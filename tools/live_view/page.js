@@ -94,7 +94,7 @@ function card(name, index) {
   const box = element("article", { className: "channel" });
   box.style.setProperty("--colour", `var(--channel-${index % 6})`);
   const heading = element("h2", { textContent: name });
-  if (page.about.scopes[name]) heading.append(" ", element("small", { textContent: page.about.scopes[name] }));
+  if ((page.about.scopes[name] || name) !== name) heading.append(" ", element("small", { textContent: page.about.scopes[name] }));
   const list = element("dl", { className: "now" });
   for (const [key, word] of NOW.filter(([key]) => has(name, key))) {
     const value = element("dd", { id: `now-${name}-${key}` });
@@ -134,15 +134,18 @@ function inView(name) {
   if (index < 0 || inside.length < 2) return "";
   const at = FIXED + 3 * count + about.channels.indexOf(name);
   const [first, last] = [inside[0], inside.at(-1)], seconds = last[START] - first[START];
-  let least = Infinity, greatest = -Infinity;
+  let least = Infinity, greatest = -Infinity, sum = 0, known = 0;
   for (const row of inside) {
-    if (row[FIXED + index] < least) least = row[FIXED + index];
-    if (row[FIXED + count + index] > greatest) greatest = row[FIXED + count + index];
+    if (Number.isNaN(row[FIXED + 2 * count + index])) continue;
+    least = Math.min(least, row[FIXED + index]);
+    greatest = Math.max(greatest, row[FIXED + count + index]);
+    sum += row[FIXED + 2 * count + index] * (row[COUNT] - row[LOST]);
+    known += row[COUNT] - row[LOST];
   }
-  if (least > greatest) return "";
+  if (!known) return "";
   // energies are those of the rows' ends: the last row's is left out, as its time is
   const energy = inside.at(-2)[at] - (rows[rows.indexOf(first) - 1]?.[at] ?? 0);
-  return `in view: ${si(energy, "J")} in ${clock(seconds, seconds / 100)}, mean ${si(energy / seconds, "W")}, `
+  return `in view: ${si(energy, "J")} in ${clock(seconds, seconds / 100)}, mean ${si(sum / known, "W")}, `
     + `${si(least, "W")} to ${si(greatest, "W")}`;
 }
 

@@ -34,7 +34,7 @@ __all__ = [
 
 # Meters that a container does not reach, and why; for these the tool needs the engine venv.
 HOST_ONLY: Mapping[str, str] = {
-    "rapl": "Docker hides powercap from containers",
+    "rapl": "newer Docker versions hide powercap from containers",
     "nvml": "its library is part of the host's driver",
     "tegrastats": "the program is the host's",
     "lpm01a": "containers get no serial ports",

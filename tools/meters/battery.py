@@ -51,9 +51,12 @@ def present(_: Path = Path("/")) -> list[Attached]:
     except StageError:
         return []
     return [
-        Attached(f"battery of {phone.model or 'a phone'}", phone.serial, phone.state, phone.hint)
-        if phone.hint
-        else Attached(f"battery of {phone.model or 'a phone'}", phone.serial)
+        Attached(
+            f"battery of {phone.model or 'a phone'}",
+            phone.serial,
+            "" if phone.ready else phone.state,
+            phone.hint,
+        )
         for phone in found
     ]
 

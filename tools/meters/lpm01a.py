@@ -105,6 +105,7 @@ class Shield:
 
     def __init__(self, port: Any, node: Path) -> None:
         self._port, self._node, self._rest = port, node, b""
+        self._kept: list[str] = []  # came behind the answer to a command
 
     def lines(self) -> list[str]:
         """Return the whole lines that came, waiting for 0.1 s at most.
@@ -114,6 +115,9 @@ class Shield:
         """
         import serial as pyserial
 
+        if self._kept:
+            kept, self._kept = self._kept, []
+            return kept
         try:
             data = self._port.read(max(1, self._port.in_waiting))
         except (pyserial.SerialException, OSError) as error:
@@ -133,11 +137,13 @@ class Shield:
         end_s = time.monotonic() + ANSWER_LIMIT_S
         said: list[str] = []
         while time.monotonic() < end_s:
-            for line in self.lines():
+            lines = self.lines()
+            for index, line in enumerate(lines):
                 said.append(line)
-                if said[-1].startswith(f"ack {text}"):
-                    return said[-1][len(f"ack {text}") :].strip()
-                if said[-1].lower().startswith("error"):
+                if line.startswith(f"ack {text}"):
+                    self._kept = lines[index + 1 :]
+                    return line[len(f"ack {text}") :].strip()
+                if line.lower().startswith("error"):
                     message = f"the board refuses {text!r}: {' '.join(said)[:200]}"
                     raise StageError(message, hint="Reset it (its button, or replug it) and try again.")
         message = f"what is at {self._node} does not answer {text!r} as an X-NUCLEO-LPM01A"

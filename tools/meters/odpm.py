@@ -128,10 +128,11 @@ class Counters:
         return chunk(rows, self.columns)
 
     def _ask(self) -> tuple[float, dict[str, float]]:
-        found = [parse_energy(text) for text in _sections(self._phone.shell(READ).stdout).values()]
+        texts = _sections(self._phone.shell(READ).stdout).values()
+        found = [parse_energy(text) for text in texts if text.strip()]  # empty where it may not be read
         energies = {rail: energy for _, rails in found for rail, energy in rails.items()}
         if not energies:
-            message = f"the phone {self._phone.serial} shows no power monitors"
+            message = f"the phone {self._phone.serial} shows no power monitors that adb's user may read"
             raise Unsupported(message, hint=NONE_HINT)
         missing = set(getattr(self, "_start", energies)) - set(energies)
         if missing:

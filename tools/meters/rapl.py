@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
@@ -26,6 +27,8 @@ NONE_HINT = (
     "RAPL is in Intel's processors since 2011 and in AMD's since Zen; virtual machines and containers "
     "seldom show it. In a container it is hidden by Docker: --engine venv. Else: sudo modprobe intel_rapl_msr"
 )
+PACKAGE = r"package-\d+(-die-\d+)?"
+PLATFORM, TOTAL = "psys", "total"
 SOURCE = "no accuracy is stated; the counter is the processor's own"
 
 
@@ -65,10 +68,10 @@ class Counter:
 
 
 def zones(root: Path) -> list[Zone]:
-    """Return all counters: each package, or the whole platform (`psys`), before its parts."""
+    """Return all counters: the platform's (`psys`) if there is one, then each package before its parts."""
     found = []
-    for top in sorted((root / FOLDER).glob("intel-rapl:*")):
-        name = files.optional(top / "name") or top.name
+    tops = [(files.optional(top / "name") or top.name, top) for top in (root / FOLDER).glob("intel-rapl:*")]
+    for name, top in sorted(tops, key=lambda each: (each[0] != PLATFORM, each[0])):
         found.append(_zone(top, name))
         for part in sorted(top.glob("intel-rapl:*:*")):
             found.append(_zone(part, f"{name}-{files.optional(part / 'name') or part.name}"))
@@ -103,12 +106,19 @@ def opened(root: Path, rate_hz: float) -> Iterator[Polled]:
         message = f"this machine shows no RAPL counters: no {root / FOLDER}"
         raise DeviceNotFound(message, hint=NONE_HINT)
     counters = [Counter(zone) for zone in found]
-    for counter in counters:
-        counter.read_j()  # also: an error before the recording starts, not in it
     channels = {zone.channel: Channel(scope=f"RAPL {zone.channel}", source=SOURCE) for zone in found}
+    packages = [index for index, zone in enumerate(found) if re.fullmatch(PACKAGE, zone.channel)]
+    summed = len(packages) > 1 and found[0].channel != PLATFORM
+    if summed:
+        channels = {TOTAL: Channel(scope=f"RAPL, sum of {len(packages)} packages", source=SOURCE), **channels}
+
+    def ask() -> list[float]:
+        values = [counter.read_j() for counter in counters]
+        return [sum(values[index] for index in packages)] * summed + values
+
+    ask()  # an error before the recording starts, not in it
     meta = Meta(meter="rapl", device=_processor(root), simulated=root != Path("/"), channels=channels)
-    columns = [f"{zone.channel}_j" for zone in found]
-    yield Polled(lambda: [counter.read_j() for counter in counters], columns, meta, 1 / rate_hz)
+    yield Polled(ask, [f"{name}_j" for name in channels], meta, 1 / rate_hz)
 
 
 def _processor(root: Path) -> str:
