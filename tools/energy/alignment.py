@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tools.energy.integral import Power
 
+FOUND = "found"  # what places windows that nobody gave
 RATE = 1e-3  # by which two clocks may differ: ten times what crystals do
 DRIFT = 1e-4  # what crystals differ by at most: the uncertainty of a rate that was not measured
 MARKER_ERROR = 1e-3  # of a window: so far may a marker be from where it should be
