@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from host import meters
+from tests.lab.virtual_usb import VirtualHost
 from tests.project import LAB, SMALL, Project
 from tools import arrays, metered, windows
 from tools.recording import Attached
@@ -83,10 +85,32 @@ def test_energy_of_the_main_job(project: Project) -> None:
 
 @pytest.mark.tool
 def test_spinning_takes_what_it_takes(project: Project) -> None:
-    done = project.run(*argv(project, *HURRIED))
+    done = project.run(*argv(project, *HURRIED, "--meter-set", "own_clock=true"))
     assert done.returncode == 0, done.stderr
     energy = only_record(project)["energy"]
+    assert energy["aligned_by"] == "signature"  # the only thing that can
     assert energy["net_mj"] == pytest.approx(BUSY_W * 4.0, rel=0.2)  # 4 ms of processor time
+
+
+@pytest.mark.tool
+def test_a_simulated_monsoon_found_on_usb(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its load is its own, so there is no energy; but tool, lock, clock and trace are real."""
+    shutil.copytree(LAB, project.folder / "tests" / "lab", dirs_exist_ok=True)
+    monitor = {"idVendor": "2ab9", "idProduct": "0001", "serial": "20001", "speed": "480"}
+    VirtualHost(tmp_path).plug("1-1", monitor)
+    monkeypatch.setenv("MOBILE_ACCELERATOR_SIMULATED_HOST", str(tmp_path))
+    monkeypatch.setenv("MOBILE_ACCELERATOR_SIMULATED_MONSOON", "tests.lab.monsoon.backend")
+    monkeypatch.setenv("MOBILE_ACCELERATOR_LAB_METERS", "")
+    done = project.run(*argv(project, *HURRIED, meter="auto"))
+    record = only_record(project)
+    assert record["status"] == "ok", done.stderr
+    assert project.results()["run"]["meter"]["serial"] == "20001"
+    assert "is not in the trace" in record["energy_reason"], done.stderr
+    said = json.loads((project.work / "runs" / "latest" / record["files"]["energy"]).read_text())
+    assert said["simulated"]
+    assert said["samples"] > 20_000  # of 5 kHz
 
 
 @pytest.mark.tool
