@@ -204,11 +204,12 @@ def reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
     """Yield why each stage is not ok and what to do, which is said once for all reasons that it is for.
 
     Models with the same reason stand together. Stages that another's failure kept from being run are counted.
+    What kept a measurement from having an energy is said beside its record.
     """
     blocked = collections.Counter(outcome.blocker for outcome in known.values())
     hints: dict[str, dict[str, list[str]]] = {}
     for stage, outcome in known.items():
-        if outcome.why and not outcome.blocker:
+        if outcome.why and not outcome.blocker and not stage.of:
             text = f"{stage.name}: {outcome.status}: {' '.join(str(outcome.why).split())}"
             if number := blocked[stage]:
                 stages = "1 stage that needs it was" if number == 1 else f"{number} stages that need it were"

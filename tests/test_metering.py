@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,13 @@ from tools.stage import Command, DeviceNotFound, InvalidRequest, StageError
 
 LOCK = LAB / "meter" / "requirements.txt"
 BUSY_W, IDLE_W = 4.0, 2.0  # of the stand-in
+SERIAL = str(os.getpid())  # of the stand-in, whose lock is the host's: tests may run in two places at a time
+PLUGGED = "MOBILE_ACCELERATOR_LAB_METERS"
+
+
+@pytest.fixture(autouse=True)
+def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLUGGED, SERIAL)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +110,7 @@ def test_a_simulated_monsoon_found_on_usb(
     VirtualHost(tmp_path).plug("1-1", monitor)
     monkeypatch.setenv("MOBILE_ACCELERATOR_SIMULATED_HOST", str(tmp_path))
     monkeypatch.setenv("MOBILE_ACCELERATOR_SIMULATED_MONSOON", "tests.lab.monsoon.backend")
-    monkeypatch.setenv("MOBILE_ACCELERATOR_LAB_METERS", "")
+    monkeypatch.setenv(PLUGGED, "")
     done = project.run(*argv(project, *HURRIED, meter="auto"))
     record = only_record(project)
     assert record["status"] == "ok", done.stderr
@@ -170,7 +178,7 @@ def test_a_measurement_without_windows_says_so(project: Project) -> None:
 
 @pytest.mark.tool
 def test_auto_without_a_meter_goes_on_and_says_so(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOBILE_ACCELERATOR_LAB_METERS", "")
+    monkeypatch.setenv(PLUGGED, "")
     done = project.run(*argv(project, *HURRIED, meter="auto"))
     assert done.returncode == 0, done.stderr
     record = only_record(project)
@@ -184,7 +192,7 @@ def test_auto_without_a_meter_goes_on_and_says_so(project: Project, monkeypatch:
 def test_a_meter_that_is_not_here_is_told_before_anything_runs(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MOBILE_ACCELERATOR_LAB_METERS", "")
+    monkeypatch.setenv(PLUGGED, "")
     done = project.run(*argv(project))
     assert done.returncode == 4, done.stderr
     assert "there is no meter cpu-model here" in done.stderr
@@ -193,7 +201,7 @@ def test_a_meter_that_is_not_here_is_told_before_anything_runs(
 
 @pytest.mark.tool
 def test_a_meter_in_use_names_its_holder(project: Project) -> None:
-    with meters.locked("cpu-model", "7"):
+    with meters.locked("cpu-model", SERIAL):
         done = project.run(*argv(project))
     assert done.returncode == 4
     assert f"in use by process {Path('/proc/self').resolve().name}" in done.stderr
@@ -223,7 +231,7 @@ def test_interrupt_stops_the_meter(project: Project) -> None:
     assert trace.read_bytes()[-4:] == b"PAR1"  # told to stop, not killed
     reasons = {stage["reason"] for stage in project.results()["run"]["stages"]}
     assert reasons == {"interrupted by the user"}
-    with meters.locked("cpu-model", "7"):
+    with meters.locked("cpu-model", SERIAL):
         pass
 
 
@@ -246,7 +254,8 @@ def wait_until(condition: Any, limit_s: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def test_the_same_meter_is_not_held_twice() -> None:
+def test_the_same_meter_is_not_held_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meters, "LOCKS", (tmp_path / "nowhere", tmp_path))
     with meters.locked("test-meter", "a/b"):
         with pytest.raises(DeviceNotFound, match="in use by process"), meters.locked("test-meter", "a/b"):
             pass

@@ -22,7 +22,7 @@ HOST = {
 }
 NULLS = (
     *("latency_ms", "throughput_per_s", "samples", "load_ms", "first_inference_ms", "peak_rss_mb"),
-    *("breakdown_ms", "correctness", "energy", "reason", "hint"),
+    *("breakdown_ms", "correctness", "energy", "energy_reason", "energy_hint", "reason", "hint"),
 )
 
 
