@@ -46,6 +46,7 @@ class Service:
     network_mode: str  # required: without it Compose makes a network, and the tool would have one unasked
     build: Build | None = None
     user: str | None = None
+    runtime: str | None = None
     read_only: bool = False
     init: bool = False
     working_dir: str | None = None
@@ -256,7 +257,7 @@ def _bytes(value: Any) -> int:
 
 
 READERS: Mapping[str, Callable[[Any], Any]] = {  # a key whose value a Service holds as it stands
-    **dict.fromkeys(("image", "network_mode", "user", "working_dir"), _of(str)),
+    **dict.fromkeys(("image", "network_mode", "user", "runtime", "working_dir"), _of(str)),
     **dict.fromkeys(("read_only", "init"), _of(bool)),
     "pids_limit": _of(int),
     **dict.fromkeys(("profiles", "cap_drop", "security_opt", "tmpfs"), _texts),

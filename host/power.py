@@ -26,11 +26,12 @@ from host.jobs import input_file, note
 from host.options import Recording
 from host.session import Session
 from tools.recording import STOP
-from tools.stage import Command, DeviceNotFound, InvalidRequest, Request, Result, StageError, Unavailable
+from tools.stage import Command, InvalidRequest, Request, Result, StageError, Unavailable
 
 LOOPBACK = "127.0.0.1"
 NETWORK, PORT = "MOBILE_ACCELERATOR_LIVE_NETWORK", "MOBILE_ACCELERATOR_LIVE_PORT"  # compose.yaml reads them
 ENDINGS = (".parquet", ".csv")
+STAGE = "stage"  # the folder in which the tool works, in that of the recording
 FOR_EVER_S = 1e8  # a recording has no time limit but its own
 QUIET_S = 10.0  # between lines where there is no terminal to write one line anew
 
@@ -73,23 +74,28 @@ def _carry_out(recording: Recording, output: Path | None, params: Mapping[str, A
     if output:
         check_output(output, force=recording.force)
     file = output.name if output else f"trace{ENDINGS[0]}"
-    settings = {**recording.settings, **params}
-    with meters.held(recording.meter, recording.meter_serial, recording.sets, settings) as chosen:
-        if chosen is None or chosen.command is None:
-            raise (chosen and chosen.missing) or DeviceNotFound("no meter was named", hint="--meter NAME")
-        command = chosen.command
-        given = _inputs(recording.input or (), command)
+    meter, settings = recording.meter or meters.AUTO, {**recording.settings, **params}
+    with meters.held(meter, recording.meter_serial, recording.sets, settings) as chosen:
+        assert chosen
+        if chosen.missing:
+            raise chosen.missing
+        assert chosen.command
+        given = _inputs(recording.input or (), chosen.command)
         with _folder(recording.work.resolve() / "power") as folder:
-            params = {**command.params, **chosen.params}
-            names = {name: f"../{path.name}" for name, path in given.items()}
+            request = _request(chosen.command, chosen.params, given, file)
             for path in given.values():
                 shutil.copyfile(path, folder / path.name)
-            request = Request(command.tool, command.name, names, {"trace": file}, params)
-            result = _run(request, command, recording, folder)
-            kept = _keep(folder / "stage" / file, output, result) if output else None
+            result = _run(request, chosen.command, recording, folder)
+            kept = _keep(folder / STAGE / file, output, result) if output else None
     _raise_error(result, file, kept)
     _say(result, kept, as_json=recording.as_json)
     return 0
+
+
+def _request(command: Command, params: Mapping[str, Any], given: Mapping[str, Path], file: str) -> Request:
+    """Return the request of a stage that lies in a folder beside the files that it reads."""
+    names = {name: f"../{path.name}" for name, path in given.items()}
+    return Request(command.tool, command.name, names, {"trace": file}, {**command.params, **params})
 
 
 def check_output(output: Path, *, force: bool) -> None:
@@ -185,7 +191,7 @@ def _run(request: Request, command: Command, recording: Recording, folder: Path)
         os.environ.update({NETWORK: "bridge", PORT: str(port)})
     engine = _engine(command, recording, folder)
     note(f"engine {engine.name}: {engine.why}")
-    stage = folder / "stage"
+    stage = folder / STAGE
     stage.mkdir()
     request.write(stage)
     if owner := engine.owner(command.runs_as):

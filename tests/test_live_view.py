@@ -240,6 +240,7 @@ def test_samples_in_view_are_kept_as_a_trace(tmp_path: Path) -> None:
     with served(3 * RATE_HZ) as (port, _):
         answer, content = get(port, "/samples.parquet?from=1&to=2")
         assert answer.status == 200
+        assert get(port, "/samples.parquet?from=8&to=9")[0].status == 404
     path = tmp_path / "part.parquet"
     path.write_bytes(content)
     part = trace.read(path)
