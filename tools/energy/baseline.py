@@ -129,7 +129,7 @@ def _side(power: Power, spans: Sequence[Span], name: str) -> Side:
         for start, end in spans
         if end - start >= 0.5 * block_s
     ]
-    time_s, level = (np.concatenate(parts) for parts in zip(*pieces))
+    time_s, level = np.hstack([np.empty((2, 0)), *map(np.vstack, pieces)])
     time_s, level = time_s[np.isfinite(level)], level[np.isfinite(level)]
     if len(level) < 3:
         message = f"nothing is known of the idle power {name} the load: its samples are lost"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Optional, Sequence
 
-from tools.energy import alignment, baseline, budget, cells, find_load, uncertainty
+from tools.energy import alignment, baseline, budget, cells, find_load, timebase, uncertainty
 from tools.energy.alignment import Edges, Placement
 from tools.energy.baseline import Baseline
 from tools.energy.budget import Part
@@ -25,9 +25,7 @@ WIDEST = 0.5  # of the net energy: an interval that is wider on each side says n
 STATIONARY = 0.1  # by which parts of one window may differ from their mean, to count as windows
 VARIES = 0.05  # by which they may without a warning
 PAD_S, PADS = 0.05, 7.0  # beside a load that was found: seconds, and standard uncertainties of its edges
-WARM_UP = (
-    0.5  # of the load's power: what is beside it and higher is the load itself, before or after its windows
-)
+WARM_UP = 0.5  # of the load's power: what is beside it and higher is the load itself, outside its windows
 GUARD_S, GUARD = 0.25, 0.02  # beside load: seconds, and share of it, that are no idle power yet
 AVERAGES = 5.0  # times of averaging that a window takes at least
 HINT = "Measure longer: five windows of 10 s or more, with as much idle time before and after."
@@ -74,7 +72,7 @@ def of_power(trace: Trace, power: Power, given: Optional[Windows], inferences: i
     made = _cells(power, placement, edges)
     gross, net = cells.energies(power, line, made)
     lost_s = _check_lost(trace, power, made)
-    warnings = [*_about(trace), *_steady(given, placement, made, net)]
+    warnings = [*_about(trace, power), *_steady(given, placement, made, net)]
     beside_w = max(beside_w, line.before.beside_w, line.after.beside_w)
     if beside_w >= WARM_UP * float(net.sum() / made.seconds.sum()):
         beside_w = 0.0
@@ -115,11 +113,15 @@ def check_count(given: Optional[Windows], inferences: int) -> None:
         raise InvalidRequest(message, hint="Leave --inferences out: the windows say it.")
 
 
-def _about(trace: Trace) -> list[str]:
+def _about(trace: Trace, power: Power) -> list[str]:
+    """Return what is to be known of a trace before its energy is believed."""
     meta = trace.meta
     found = []
     if not meta.complete:
         found.append(f"the recording ended early: {meta.note or 'nobody says why'}")
+    if meta.meter == timebase.TABLE and power.step_s * timebase.MONSOON_HZ > 1 + timebase.RATE:
+        rate = f"{1 / power.step_s:.5g} samples a second"
+        found.append(f"the table does not say its meter's rate: by a wrong time base of {rate} all is wrong")
     return found
 
 

@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 BLOCKS, FEWEST = 6000, 20  # in all of the trace
 STRETCHES = 60  # with more of them it is a ripple that is cut, and longer blocks are taken
 PASSES = 3  # from a first look to a load and an idle power that fit each other
-LADDER, LOWEST = (
-    24,
-    0.02,
-)  # heights at which boxes are looked for: from the highest stretch down to that share
+LADDER, LOWEST = 24, 0.02  # heights of the boxes that are tried: from the highest stretch to that share
 INSIDE = 0.25  # of the load's height: what is below that is not part of it
 OTHER, OTHER_S = 0.1, 0.5  # of the load's height, seconds: what stands out by more, and longer, is not idle
 DECAYS = 1.5  # times as much at its beginning as at its end: that is no steady work
@@ -198,10 +195,8 @@ def _extended(parts: Sequence[Stretch], box: _Box, idle_w: float) -> _Box:
 
 
 def _height(parts: Sequence[Stretch], first: int, end: int, idle_w: float) -> float:
-    inside = parts[first:end]
-    return sum((part.level_w - idle_w) * part.seconds for part in inside) / sum(
-        part.seconds for part in inside
-    )
+    area_j = sum((part.level_w - idle_w) * part.seconds for part in parts[first:end])
+    return area_j / sum(part.seconds for part in parts[first:end])
 
 
 def _others(view: _View) -> list[tuple[float, float]]:

@@ -38,7 +38,7 @@ def parts(
     freedom = len(made.count) - 1.0
     return [
         Part("meter", *_meter(power, float(gross.sum()), float(net.sum()), float(made.seconds.sum()))),
-        Part("sampling", sampling, sampling),
+        Part("sampling", sampling, sampling, freedom + 1),
         Part("window_edges", smear, smear),
         Part("alignment", *_shift(power, line, made, placement, edges)),
         Part("baseline_drift", 0.0, idle, line.freedom(middle_s)),
