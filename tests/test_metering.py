@@ -88,7 +88,8 @@ def test_energy_of_the_main_job(project: Project) -> None:
     ]
     report = (project.work / "runs" / "latest" / "report.html").read_text()
     assert "SIMULATED" in report
-    assert "simulated" in done.stdout
+    assert "ok (energy simulated)" in done.stdout
+    assert "by CPU model" in done.stdout
 
 
 @pytest.mark.tool
