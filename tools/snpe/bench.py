@@ -28,6 +28,7 @@ LAYER = re.compile(r"layer_(\d+)(?: \(Name:(\S*?)(?: Type:(\S+?))?\))?(?: \(cycl
 STATISTICS = {"avg": "mean", "max": "max", "min": "min"}
 MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 TOTAL = "Total Inference Time"
+WHOLE = ("CPU", "GPU", "DSP", "AIP")  # a unit as the last column of a row: nothing of the row is cut off
 # Runtime of a run combination -> the unit that is to run the layers.
 UNITS = {"GPU_FP16": "GPU", "GPU_s": "GPU", "CPU_FXP8": "CPU"}
 
@@ -70,7 +71,7 @@ def parse(text: str) -> dict[str, Any]:
     groups = _groups(table[0], table[1])
     body = [row for row in table[2:] if len(row) > 2 and row[2].strip()]
     width = len(table[1])
-    if not text.endswith("\n") or (body and len(body[-1]) < width):
+    if (not text.endswith("\n") and not _whole(body)) or (body and len(body[-1]) < width):
         last = body[-1][2].strip() if body else "its heads"
         return printed.failed(f"it is cut off in the row of {last}", "Copy the file again.", **head)
     warnings: list[str] = []
@@ -81,6 +82,11 @@ def parse(text: str) -> dict[str, Any]:
         warnings.append("The file does not end in an empty line as others do: rows may be missing.")
     fallbacks = [warning for run in runs for warning in _fallback(run)]
     return printed.ok({**head, "runs": runs, "warnings": [*fallbacks, *warnings]})
+
+
+def _whole(body: list[list[str]]) -> bool:
+    """Whether a last row without an end of line is whole: it ends in a unit, not in a part of a number."""
+    return bool(body) and body[-1][-1].strip() in WHOLE
 
 
 def _head(rows: list[list[str]]) -> dict[str, Any]:
