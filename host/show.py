@@ -106,11 +106,13 @@ def _row(record: Mapping[str, Any]) -> list[str | Text]:
 
 
 def _beside(record: Mapping[str, Any]) -> Iterable[str]:
-    """Yield where the time of an inference went or, of what was not timed, what it was compiled to."""
+    """Yield where the time of an inference went, what it warns of or, not timed, what it was compiled to."""
+    about = f"{backend(record)} on {record['device']}, {record['precision']}"
     if parts := record["breakdown_ms"]:
         took = ", ".join(f"{part} {_number(value)} ms" for part, value in parts.items())
-        yield f"{backend(record)} on {record['device']}, {record['precision']}: {took}"
+        yield f"{about}: {took}"
     if record["status"] == "ok":
+        yield from (f"{about}: warning: {text}" for text in record["metadata"].get("warnings", ()))
         return
     for stage in record["metadata"]["made_by"].values():
         if found := stage.get("compiled"):
@@ -203,7 +205,7 @@ def state(outcome: Outcome) -> str:
 
 
 def warnings(known: Mapping[Stage, Outcome]) -> Iterable[str]:
-    """Yield what the stages that are no measurements warn of; a measurement's warnings are in its record."""
+    """Yield what the stages that are no measurements warn of; a measurement's warnings are under its table."""
     for stage, outcome in known.items():
         if outcome.result and not stage.command.measures:
             for text in outcome.result.metadata.get("warnings", ()):
