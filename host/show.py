@@ -205,7 +205,7 @@ def state(outcome: Outcome) -> str:
 
 
 def warnings(known: Mapping[Stage, Outcome]) -> Iterable[str]:
-    """Yield what the stages that are no measurements warn of; a measurement's warnings are under its table."""
+    """Yield what the stages that are no measurements warn of; a measurement's are under its table."""
     for stage, outcome in known.items():
         if outcome.result and not stage.command.measures:
             for text in outcome.result.metadata.get("warnings", ()):

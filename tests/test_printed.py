@@ -126,6 +126,15 @@ def test_a_copy_without_its_last_end_of_line_is_read_with_a_warning() -> None:
     found = bench.parse(YOLO.rstrip("\n"))
     assert (found["status"], found["runs"]) == ("ok", bench.parse(YOLO)["runs"])
     assert "rows may be missing" in found["warnings"][-1]
+    log = diagview.parse(DIAGVIEW.rstrip("\n"))
+    assert (log["status"], log["layers"]) == ("ok", diagview.parse(DIAGVIEW)["layers"])
+    assert "layers may be missing" in log["warnings"][-1]
+
+
+def test_a_file_that_windows_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "stats.csv"
+    path.write_bytes(YOLO.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert bench.read(path) == bench.parse(YOLO)
 
 
 def test_cycles_stay_cycles_and_other_units_their_own() -> None:

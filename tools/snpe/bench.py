@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from tools import printed
+from tools.snpe import diagview
 
 PROGRAM = "snpe_bench.py"
 RUN = re.compile(
@@ -28,7 +29,6 @@ LAYER = re.compile(r"layer_(\d+)(?: \(Name:(\S*?)(?: Type:(\S+?))?\))?(?: \(cycl
 STATISTICS = {"avg": "mean", "max": "max", "min": "min"}
 MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 TOTAL = "Total Inference Time"
-WHOLE = ("CPU", "GPU", "DSP", "AIP")  # a unit as the last column of a row: nothing of the row is cut off
 # Runtime of a run combination -> the unit that is to run the layers.
 UNITS = {"GPU_FP16": "GPU", "GPU_s": "GPU", "CPU_FXP8": "CPU"}
 
@@ -86,7 +86,7 @@ def parse(text: str) -> dict[str, Any]:
 
 def _whole(body: list[list[str]]) -> bool:
     """Whether a last row without an end of line is whole: it ends in a unit, not in a part of a number."""
-    return bool(body) and body[-1][-1].strip() in WHOLE
+    return bool(body) and body[-1][-1].strip() in diagview.UNITS
 
 
 def _head(rows: list[list[str]]) -> dict[str, Any]:
