@@ -222,6 +222,7 @@ class Command:
         measures: it takes a measurement, so it runs alone, in a process of its own, and is never cached.
         cached: its result may be taken from the store (never true of a command that measures).
         sdk: it drives the user's SDK, whose content is then a part of its result's key.
+        meter: its name for `--meter`, if it records a power trace (tools/recording.py); never cached.
         variants: parameter sets that the main job runs this command with, one stage each.
     """
 
@@ -235,6 +236,7 @@ class Command:
     measures: bool
     cached: bool
     sdk: bool
+    meter: str
     variants: tuple[Mapping[str, Any], ...]
 
     @property
@@ -290,6 +292,7 @@ class Tool:
         measures: bool = False,
         cached: bool = True,
         sdk: bool = False,
+        meter: str = "",
         variants: Iterable[Mapping[str, Any]] = ({},),
     ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
         """Register a function as a command; its name, with dashes, is the command's name."""
@@ -309,8 +312,9 @@ class Tool:
                 outputs={key: fields[key].default for key in fields if marks[key] == "output"},
                 params={key: fields[key].default for key in fields if marks[key] is None},
                 measures=measures,
-                cached=cached and not measures,
+                cached=cached and not (measures or meter),
                 sdk=sdk,
+                meter=meter,
                 variants=tuple(variants),
             )
             return function
