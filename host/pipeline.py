@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from host import sdks
-from host.engines import Engine
+from host.engines import Engine, Process
+from host.metering import Recording
 from host.plan import Stage
 from host.run import Run
 from host.session import Session
-from host.store import Entry, Store, stage_key
+from host.store import Entry, Store, sha256, stage_key
 from tools.stage import Request, Result, StageError
 
 
@@ -69,8 +71,15 @@ class Listener(Protocol):
 class Forecast:
     """What is known of each stage without running a tool: a hit in the store, a failed need."""
 
-    def __init__(self, engine: Engine, store: Store, keep_going: bool = True) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        keep_going: bool = True,
+        meter_engine: Engine | None = None,
+    ) -> None:
         self._engine = engine
+        self._meter_engine = meter_engine or engine
         self._store = store
         self._keep_going = keep_going
         self.outcomes: dict[Stage, Outcome] = {}
@@ -96,7 +105,7 @@ class Forecast:
             return None
         try:
             key = self._key(stage)
-            entry = self._store.find(key) if stage.command.cached else None
+            entry = self._store.find(key) if stage.is_cached and not stage.command.fresh else None
         except StageError as error:
             return Outcome(error=error)
         if entry is None:
@@ -108,23 +117,37 @@ class Forecast:
 
     def _key(self, stage: Stage) -> str:
         hashes = {artifact: entry.sha256[name] for artifact, name, entry in self._sources(stage)}
-        toolchain = self._engine.toolchain(stage.command.runs_as)
+        toolchain = self._engine_of(stage).toolchain(stage.command.runs_as)
         if stage.command.sdk:
             toolchain += f" sdk:{sdks.identity(stage.command.tool)}"
         return stage_key(toolchain, _request(stage), hashes)
 
+    def _engine_of(self, stage: Stage) -> Engine:
+        return self._meter_engine if stage.command.meter else self._engine
+
     def _sources(self, stage: Stage) -> Iterator[tuple[str, str, Entry]]:
         """Yield each input with the name that it has where it is made, and the entry that holds it."""
         for artifact, source in stage.inputs.items():
-            entry = self.outcomes[source].entry if isinstance(source, Stage) else source
-            assert entry is not None
+            entry = self._made(source) if isinstance(source, Stage) else source
             yield artifact, stage.made_name(artifact), entry
+
+    def _made(self, stage: Stage) -> Entry:
+        """Return what a stage made: an entry of the store, or of the run if the store does not keep it."""
+        outcome = self.outcomes[stage]
+        if outcome.entry:
+            return outcome.entry
+        assert outcome.result
+        assert outcome.folder
+        outputs = outcome.result.outputs
+        hashes = {name: sha256(outcome.folder / path) for name, path in outputs.items()}
+        return Entry(folder=outcome.folder, result=outcome.result, sha256=hashes)
 
 
 class Pipeline(Forecast):
     """Executes stages on one engine, into one store and one run.
 
     `keep_going`: after a failure go on with all that does not need the failed stage; else stop.
+    `meter_engine` runs the meter, where that is not the engine of all else.
     """
 
     def __init__(
@@ -135,11 +158,13 @@ class Pipeline(Forecast):
         listener: Listener,
         limit_s: float,
         keep_going: bool,
+        meter_engine: Engine | None = None,
     ) -> None:
-        super().__init__(engine, store, keep_going)
+        super().__init__(engine, store, keep_going, meter_engine)
         self._run = run
         self._listener = listener
         self._limit_s = limit_s
+        self._recordings: dict[Stage, Stage] = {}  # of each measurement that a meter is to be beside
         self.processes: list[dict[str, Any]] = []
 
     def execute(self, stages: Iterable[Stage]) -> Mapping[Stage, Outcome]:
@@ -149,6 +174,7 @@ class Pipeline(Forecast):
             KeyboardInterrupt: the user interrupted; `outcomes` then says so of all that was not done.
         """
         pending = list(stages)
+        self._recordings = {stage.of: stage for stage in pending if stage.of and stage.command.meter}
         try:
             while pending := self._settle(pending):
                 ready = [stage for stage in pending if self._is_ready(stage)]
@@ -173,15 +199,23 @@ class Pipeline(Forecast):
         """Start the tool once and run all of its stages that are or become ready."""
         mine = [stage for stage in pending if stage.command.runs_as == tool]
         try:
-            process = self._engine.start(tool, self._store.work, self._listener.note)
+            process = self._start(self._engine, tool)
         except StageError as error:
             for stage in filter(self._is_ready, mine):
                 self._finish(stage, Outcome(error=error))
             return
+        with self._session(tool, process) as session:
+            self._feed(session, mine)
+
+    def _start(self, engine: Engine, tool: str) -> Process:
+        return engine.start(tool, self._store.work, self._listener.note)
+
+    @contextlib.contextmanager
+    def _session(self, tool: str, process: Process) -> Iterator[Session]:
         begun = time.monotonic()
         try:
             with Session(process, self._store.work) as session:
-                self._feed(session, mine)
+                yield session
         finally:
             seconds = round(time.monotonic() - begun, 3)
             self.processes.append({"tool": tool, "command": process.command, "seconds": seconds})
@@ -194,24 +228,52 @@ class Pipeline(Forecast):
             if not ready:
                 return
             stage = min(ready, key=_rank)
-            self._finish(stage, self._run_stage(session, stage))
+            if recording := self._recordings.get(stage):
+                self._run_metered(session, stage, recording)
+            else:
+                self._finish(stage, self._run_stage(session, stage))
 
-    def _run_stage(self, session: Session, stage: Stage) -> Outcome:
+    def _run_metered(self, session: Session, stage: Stage, recording: Stage) -> None:
+        """Run a stage that measures, with a meter's recording beside it if the meter's tool starts."""
+        tool = recording.command.runs_as
+        try:
+            process = self._start(self._engine_of(recording), tool)
+        except StageError as error:
+            self._finish(stage, self._run_stage(session, stage))
+            self._finish(recording, Outcome(error=error))
+            return
+        with self._session(tool, process) as meter:
+            folder = self._run.stage_path(recording)
+            beside = Recording(meter, folder, lambda: self._run_stage(meter, recording))
+            try:
+                outcome = self._run_stage(session, stage, beside)
+            finally:
+                beside.end()
+        self._finish(stage, outcome)
+        if beside.outcome or not outcome.error:  # else it ends as all do that need a stage that failed
+            recorded = beside.outcome or Outcome()
+            why = recorded.error or beside.problem
+            self._finish(recording, dataclasses.replace(recorded, error=why))
+
+    def _run_stage(self, session: Session, stage: Stage, beside: Recording | None = None) -> Outcome:
         """Run one stage in the started tool, and keep what it made if it is complete."""
         self._listener.started(stage)
         begun, key = time.monotonic(), self._key(stage)
         try:
             folder = self._folder(stage, key)
             self._hand_over(stage, folder)
+            if beside:
+                beside.ask(folder)
             with self._run.log(stage).open("w") as log:
                 result = session.run(
                     folder,
                     log=log,
                     on_progress=lambda fraction, message: self._listener.progress(stage, fraction, message),
                     limit_s=self._limit_s,
+                    on_meter=beside.told if beside else lambda _: None,
                 )
             result.raise_error()
-            entry = self._keep(stage, key) if stage.command.cached else None
+            entry = self._keep(stage, key) if stage.is_cached else None
             folder = entry.folder if entry else folder
             seconds = time.monotonic() - begun
             return Outcome(seconds=seconds, key=key, folder=folder, entry=entry, result=result)
@@ -227,7 +289,7 @@ class Pipeline(Forecast):
             self._store.discard(key)  # what a failure left; a finished stage has its own name by now
 
     def _folder(self, stage: Stage, key: str) -> Path:
-        return self._store.part(key) if stage.command.cached else self._run.stage_folder(stage)
+        return self._store.part(key) if stage.is_cached else self._run.stage_folder(stage)
 
     def _keep(self, stage: Stage, key: str) -> Entry:
         entry = self._store.commit(key)
@@ -239,7 +301,7 @@ class Pipeline(Forecast):
         inputs = {artifact: entry.path(name) for artifact, name, entry in self._sources(stage)}
         relative = {artifact: os.path.relpath(path, folder) for artifact, path in inputs.items()}
         dataclasses.replace(_request(stage), inputs=relative).write(folder)
-        if owner := self._engine.owner(stage.command.runs_as):
+        if owner := self._engine_of(stage).owner(stage.command.runs_as):
             os.chown(folder, *owner)
 
     def _finish(self, stage: Stage, outcome: Outcome) -> None:

@@ -27,6 +27,8 @@ ENVIRONMENTS = {
         "MOBILE_ACCELERATOR_BASE": "debian:trixie-slim",
         "MOBILE_ACCELERATOR_BASE37": "mine:python3.7",
         "MOBILE_ACCELERATOR_BASE39": "mine:python3.9",
+        "MOBILE_ACCELERATOR_BASE_L4T": "mine:l4t",
+        "MOBILE_ACCELERATOR_NVIDIA": "nvidia",
         "MOBILE_ACCELERATOR_VERSION": "9.9",
         "MOBILE_ACCELERATOR_UID": "4",
         "MOBILE_ACCELERATOR_GID": "5",
@@ -35,6 +37,8 @@ ENVIRONMENTS = {
         "MOBILE_ACCELERATOR_USB": "/dev/bus/usb",
         "REQUESTS_CA_BUNDLE": "/srv/ca.pem",
         "PIP_CONFIG_FILE": "/srv/pip.conf",
+        "MOBILE_ACCELERATOR_LIVE_NETWORK": "bridge",
+        "MOBILE_ACCELERATOR_LIVE_PORT": "9000",
     },
     "set but empty": {"MOBILE_ACCELERATOR_WORK": "", "SSL_CERT_FILE": "", "MOBILE_ACCELERATOR_UID": ""},
     "relative": {"MOBILE_ACCELERATOR_WORK": "../elsewhere/./work", "SSL_CERT_FILE": "/srv/other.pem"},
@@ -101,6 +105,8 @@ def test_bad_variables(text: str, complaint: str) -> None:
         (MINIMAL % ", volumes: ['/work']", "not a host:container:mode"),
         (MINIMAL % ", volumes: [{type: bind, source: /a, target: /b}]", "not of type str"),
         (MINIMAL % ", build: {context: ., secrets: [ca]}", "ca"),
+        (MINIMAL % ", ports: ['8765:8765']", "others may not reach it"),
+        (MINIMAL % ", ports: ['0.0.0.0:8765:8765']", "others may not reach it"),
         (MINIMAL % ", user: '${WHO:?say who}'", "say who"),
         (MINIMAL % "" + "\nvolumes: {}", "unknown key volumes"),
         ("services: {toy: {image: toy}}", "network_mode"),
@@ -128,7 +134,8 @@ def test_every_setting_reaches_the_container(tmp_path: Path) -> None:
     path = tmp_path / "compose.yaml"
     path.write_text(
         MINIMAL
-        % """, user: "7:8", read_only: true, init: true, working_dir: /work, mem_limit: 512M, pids_limit: 9,
+        % """, user: "7:8", runtime: nvidia,
+        read_only: true, init: true, working_dir: /work, mem_limit: 512M, pids_limit: 9,
         profiles: [some],
         cap_drop: [ALL], security_opt: ["no-new-privileges:true"], tmpfs: [/run, "/tmp:size=1g"],
         volumes: ["./w:/work:rw", "/dev/null:/dev/bus/usb:rw"], devices: ["/dev/dri:/dev/dri:rwm"],
@@ -141,6 +148,7 @@ def test_every_setting_reaches_the_container(tmp_path: Path) -> None:
     assert service.container_options() == {
         "network_mode": "none",
         "user": "7:8",
+        "runtime": "nvidia",
         "read_only": True,
         "init": True,
         "working_dir": "/work",
@@ -154,6 +162,19 @@ def test_every_setting_reaches_the_container(tmp_path: Path) -> None:
         "device_cgroup_rules": ["c 189:* rmw"],
         "group_add": ["44"],
         "environment": {"A": "1"},
+    }
+
+
+def test_a_meter_has_no_network_but_for_its_page() -> None:
+    usual = load(COMPOSE_FILE, {})["meters"].container_options()
+    assert usual["network_mode"] == "none"
+    assert "ports" not in usual
+    live = {"MOBILE_ACCELERATOR_LIVE_NETWORK": "bridge", "MOBILE_ACCELERATOR_LIVE_PORT": "9000"}
+    shown = load(COMPOSE_FILE, live)
+    assert shown["meters"].container_options()["ports"] == {"9000/tcp": ("127.0.0.1", 9000)}
+    assert {name for name, service in shown.items() if service.network_mode != "none"} <= {
+        "meters",
+        "monsoon",
     }
 
 
@@ -220,6 +241,7 @@ def _service(name: str, data: dict[str, Any]) -> Service:
     """A service from Compose's own normal form; a key that Service does not have fails."""
     build = data.pop("build")
     volumes = data.pop("volumes")
+    ports = [f"{p['host_ip']}:{p['published']}:{p['target']}" for p in data.pop("ports", ())]
     lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
     plain = {key: value for key, value in data.items() if value is not None and key not in lists}
     return Service(
@@ -227,6 +249,7 @@ def _service(name: str, data: dict[str, Any]) -> Service:
         build=Build(**{**build, "context": Path(build["context"])}),
         volumes=tuple(f"{v['source']}:{v['target']}:{'ro' if v.get('read_only') else 'rw'}" for v in volumes),
         mem_limit_bytes=int(plain.pop("mem_limit")),
+        ports=tuple(ports),
         **lists,
         **plain,
     )

@@ -81,9 +81,9 @@ def test_every_input_has_one_maker() -> None:
     inputs = {
         name for command in toolbox.commands() for name in command.inputs if name not in command.optional
     }
-    # `results` and `measured` the runner writes, a trained `checkpoint` a person has; `described` each file
-    # format has a command for, and the plan says which
-    for artifact in inputs - {"results", "measured", "checkpoint", "described"}:
+    # `results` and `measured` the runner writes, a trained `checkpoint` and a `capture` a person has;
+    # `described` each file format has a command for, a `trace` each meter, and the plan says which
+    for artifact in inputs - {"results", "measured", "checkpoint", "described", "capture", "trace"}:
         assert toolbox.producer(artifact)
 
 
@@ -143,6 +143,7 @@ def test_the_signature_is_the_declaration() -> None:
     assert command.params == {"size": 1, "name": "x"}
     assert command.full_name == "toy.make"
     assert command.cached
+    assert not command.fresh
 
 
 def test_a_stage_from_request_to_result(tmp_path: Path) -> None:
