@@ -134,7 +134,7 @@ def _without_energy(records: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def _beside(record: Mapping[str, Any]) -> Iterable[str]:
-    """Yield where time and energy went, what it warns of or, of what was not timed, what it was compiled to."""
+    """Yield where time and energy went, what it warns of or, if it was not timed, what it was compiled to."""
     if parts := record["breakdown_ms"]:
         took = ", ".join(f"{part} {_number(value)} ms" for part, value in parts.items())
         yield f"{_row_name(record)}: {took}"
