@@ -13,7 +13,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from host import options
-from host.options import WORK, Json, Measuring, ModelFile, Networks, Running, Subject, Work, with_groups
+from host.options import (
+    WORK,
+    Boards,
+    Json,
+    Measuring,
+    ModelFile,
+    Networks,
+    Running,
+    Subject,
+    Work,
+    with_groups,
+)
 from host.version import VERSION
 from tools import socs
 from tools.stage import StageError
@@ -76,12 +87,14 @@ about.__doc__ = __doc__
 
 @app.command("all")
 @with_groups
-def all_(networks: Networks, measuring: Measuring, running: Running, images: Images = None) -> None:
+def all_(
+    networks: Networks, measuring: Measuring, running: Running, boards: Boards, images: Images = None
+) -> None:
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
     from host import jobs
 
-    plan = jobs.plan_all(networks, measuring, running, images)
-    raise typer.Exit(jobs.carry_out(plan, running, report=True))
+    plan = jobs.plan_all(networks, measuring, running, images, boards.devices)
+    raise typer.Exit(jobs.carry_out(plan, running, boards, report=True))
 
 
 @app.command()
@@ -99,6 +112,7 @@ def run(
     stage: Annotated[str, typer.Argument(metavar="TOOL.COMMAND", help="e.g. tflite.benchmark")],
     networks: Networks,
     running: Running,
+    boards: Boards,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the stage.")
     ] = None,
@@ -110,17 +124,19 @@ def run(
     from host import jobs
 
     all_settings = {**running.settings, "soc": soc}
-    plan = jobs.plan_one(networks, stage, inputs or [], settings or [], images, all_settings)
-    raise typer.Exit(jobs.carry_out(plan, running))
+    plan = jobs.plan_one(networks, stage, inputs or [], settings or [], images, all_settings, boards.devices)
+    raise typer.Exit(jobs.carry_out(plan, running, boards))
 
 
 @app.command()
 @with_groups
-def plan(networks: Networks, measuring: Measuring, running: Running, images: Images = None) -> None:
+def plan(
+    networks: Networks, measuring: Measuring, running: Running, boards: Boards, images: Images = None
+) -> None:
     """Show what `all` would run and why, running nothing."""
     from host import jobs
 
-    jobs.preview(jobs.plan_all(networks, measuring, running, images), running)
+    jobs.preview(jobs.plan_all(networks, measuring, running, images, boards.devices), running, boards)
 
 
 @app.command()

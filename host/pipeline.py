@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from host import sdks
@@ -69,11 +70,22 @@ class Listener(Protocol):
 class Forecast:
     """What is known of each stage without running a tool: a hit in the store, a failed need."""
 
-    def __init__(self, engine: Engine, store: Store, keep_going: bool = True) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        keep_going: bool = True,
+        boards: Mapping[str, Engine] = MappingProxyType({}),
+    ) -> None:
         self._engine = engine
+        self._boards = boards
         self._store = store
         self._keep_going = keep_going
         self.outcomes: dict[Stage, Outcome] = {}
+
+    def engine_of(self, stage: Stage) -> Engine:
+        """Return what runs a stage: the engine of its board, or this host's."""
+        return self._boards.get(stage.device, self._engine)
 
     def preview(self, stages: Iterable[Stage]) -> Mapping[Stage, Outcome]:
         """Return what is known of each stage without running one: a hit in the store, or an error.
@@ -108,7 +120,7 @@ class Forecast:
 
     def _key(self, stage: Stage) -> str:
         hashes = {artifact: entry.sha256[name] for artifact, name, entry in self._sources(stage)}
-        toolchain = self._engine.toolchain(stage.command.runs_as)
+        toolchain = self.engine_of(stage).toolchain(stage.command.runs_as)
         if stage.command.sdk:
             toolchain += f" sdk:{sdks.identity(stage.command.tool)}"
         return stage_key(toolchain, _request(stage), hashes)
@@ -124,7 +136,8 @@ class Forecast:
 class Pipeline(Forecast):
     """Executes stages on one engine, into one store and one run.
 
-    `keep_going`: after a failure go on with all that does not need the failed stage; else stop.
+    `keep_going`: after a failure go on with all that does not need the failed stage; else stop. `boards` are
+    the engines of stages that run elsewhere, by their `device`.
     """
 
     def __init__(
@@ -135,8 +148,9 @@ class Pipeline(Forecast):
         listener: Listener,
         limit_s: float,
         keep_going: bool,
+        boards: Mapping[str, Engine] = MappingProxyType({}),
     ) -> None:
-        super().__init__(engine, store, keep_going)
+        super().__init__(engine, store, keep_going, boards)
         self._run = run
         self._listener = listener
         self._limit_s = limit_s
@@ -153,7 +167,7 @@ class Pipeline(Forecast):
             while pending := self._settle(pending):
                 ready = [stage for stage in pending if self._is_ready(stage)]
                 first = min(ready, key=_rank)
-                self._run_tool(first.command.runs_as, pending)
+                self._run_tool(self.engine_of(first), first.command.runs_as, pending)
         except KeyboardInterrupt:
             interrupted = StageError("interrupted by the user", hint="Run it again; what is done is kept.")
             for stage in pending:
@@ -169,11 +183,13 @@ class Pipeline(Forecast):
                 self._finish(stage, outcome)
         return [stage for stage in pending if stage not in self.outcomes]
 
-    def _run_tool(self, tool: str, pending: list[Stage]) -> None:
-        """Start the tool once and run all of its stages that are or become ready."""
-        mine = [stage for stage in pending if stage.command.runs_as == tool]
+    def _run_tool(self, engine: Engine, tool: str, pending: list[Stage]) -> None:
+        """Start the tool once on an engine and run all of its stages there that are or become ready."""
+        mine = [
+            stage for stage in pending if stage.command.runs_as == tool and self.engine_of(stage) is engine
+        ]
         try:
-            process = self._engine.start(tool, self._store.work, self._listener.note)
+            process = engine.start(tool, self._store.work, self._listener.note)
         except StageError as error:
             for stage in filter(self._is_ready, mine):
                 self._finish(stage, Outcome(error=error))
@@ -239,7 +255,7 @@ class Pipeline(Forecast):
         inputs = {artifact: entry.path(name) for artifact, name, entry in self._sources(stage)}
         relative = {artifact: os.path.relpath(path, folder) for artifact, path in inputs.items()}
         dataclasses.replace(_request(stage), inputs=relative).write(folder)
-        if owner := self._engine.owner(stage.command.runs_as):
+        if owner := self.engine_of(stage).owner(stage.command.runs_as):
             os.chown(folder, *owner)
 
     def _finish(self, stage: Stage, outcome: Outcome) -> None:

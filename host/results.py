@@ -58,7 +58,11 @@ def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, fold
     ok = outcome.status == "ok"
     identity = {
         key: str(metadata.pop(key, stage.params.get(key) or default))
-        for key, default in (("runtime", stage.command.tool), ("device", "CPU"), ("precision", "fp32"))
+        for key, default in (
+            ("runtime", stage.command.tool),
+            ("device", stage.device or "CPU"),
+            ("precision", "fp32"),
+        )
     }
     return {
         "model": stage.model,
@@ -188,7 +192,9 @@ def save(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
     data = {
         "schema": SCHEMA,
         "run": about(run, engine, pipeline),
-        "records": [record(stage, pipeline.outcomes, engine, run.folder) for stage in measured],
+        "records": [
+            record(stage, pipeline.outcomes, pipeline.engine_of(stage), run.folder) for stage in measured
+        ],
     }
     jsonschema.validate(data, json.loads(SCHEMA_FILE.read_text()))
     write_json(run.folder / FILE, data)

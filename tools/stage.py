@@ -222,6 +222,7 @@ class Command:
         measures: it takes a measurement, so it runs alone, in a process of its own, and is never cached.
         cached: its result may be taken from the store (never true of a command that measures).
         sdk: it drives the user's SDK, whose content is then a part of its result's key.
+        on_board: it has to run where the accelerator is: on the board that --device names, if one is.
         variants: parameter sets that the main job runs this command with, one stage each.
     """
 
@@ -235,6 +236,7 @@ class Command:
     measures: bool
     cached: bool
     sdk: bool
+    on_board: bool
     variants: tuple[Mapping[str, Any], ...]
 
     @property
@@ -261,6 +263,8 @@ class Tool:
         sdk: it drives an SDK that the user supplies; its folder is in the variable `sdk_variable`.
         sdk_build: from an SDK's folder to the build that its programs need for commands with `sdk=True`, ""
             for the usual one.
+        board_build: from a board's L4T release, e.g. `32.7.1`, "" where it has none, to the build that runs
+            there and the base of its image; the usual build and base where either is "".
     """
 
     def __init__(
@@ -273,6 +277,7 @@ class Tool:
         restriction: str = "",
         sdk: bool = False,
         sdk_build: Optional[Callable[[Path], str]] = None,
+        board_build: Optional[Callable[[str], tuple[str, str]]] = None,
     ) -> None:
         self.name = name
         self.packages = tuple(packages)
@@ -281,6 +286,7 @@ class Tool:
         self.restriction = restriction
         self.sdk_variable = f"MOBILE_ACCELERATOR_{name.upper()}_SDK" if sdk else ""
         self.sdk_build = sdk_build
+        self.board_build = board_build
         self.commands: dict[str, Command] = {}
         self.parsers: dict[str, Parser] = {}
 
@@ -290,6 +296,7 @@ class Tool:
         measures: bool = False,
         cached: bool = True,
         sdk: bool = False,
+        on_board: bool = False,
         variants: Iterable[Mapping[str, Any]] = ({},),
     ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
         """Register a function as a command; its name, with dashes, is the command's name."""
@@ -311,6 +318,7 @@ class Tool:
                 measures=measures,
                 cached=cached and not measures,
                 sdk=sdk,
+                on_board=on_board,
                 variants=tuple(variants),
             )
             return function
