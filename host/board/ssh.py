@@ -111,7 +111,10 @@ class Completed:
 
 
 class Connection:
-    """A board that can be asked. `greeting` is what the master's command said when it was ready."""
+    """A board that can be asked. `greeting` is what the master's command said when it was ready.
+
+    `control_path` is the socket by which other clients go through the master.
+    """
 
     def __init__(self, destination: Destination, script: str, wait_s: float = 0.0) -> None:
         """Connect, run `script` there, and wait for its line that begins with `ready`, for `wait_s` more.
@@ -129,10 +132,18 @@ class Connection:
         self.destination = destination
         self._ending = contextlib.ExitStack()
         folder = Path(self._ending.enter_context(tempfile.TemporaryDirectory(prefix="ssh-")))
-        self._socket = folder / "s"
+        self.control_path = folder / "s"
         errors = self._ending.enter_context((folder / "errors").open("w+"))
         self._options = [word for key, value in OPTIONS.items() for word in ("-o", f"{key}={value}")]
-        argv = ["ssh", "-M", "-S", str(self._socket), *self._options, *destination.argv, _command(script)]
+        argv = [
+            "ssh",
+            "-M",
+            "-S",
+            str(self.control_path),
+            *self._options,
+            *destination.argv,
+            _command(script),
+        ]
         self._master = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
         )
@@ -198,7 +209,7 @@ class Connection:
     ) -> subprocess.Popen[bytes]:
         """Start a bash script on the board; a process here stands for it."""
         # without a master a client would log in anew by itself, but not by a proxy that fails
-        argv = ["ssh", "-S", str(self._socket), "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
+        argv = ["ssh", "-S", str(self.control_path), "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
         argv += [*self._options, *self.destination.argv, _command(script)]
         return subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
 

@@ -180,10 +180,7 @@ class VirtualBoard:
         for key in ("host_key", "identity"):
             _keygen(self.folder / key)
         login = self.folder / "login"
-        login.write_text(
-            f"#!/bin/bash\nexport HOME={self.home} {ROOT}={self.root} PATH={self.folder}/bin:$PATH\n"
-            'unset XDG_CACHE_HOME\ncd; exec bash -c "$SSH_ORIGINAL_COMMAND"\n'
-        )
+        login.write_text('#!/bin/sh\nunset XDG_CACHE_HOME\ncd && exec sh -c "$SSH_ORIGINAL_COMMAND"\n')
         login.chmod(0o755)
         settings = {
             "Port": self._port,
@@ -198,6 +195,8 @@ class VirtualBoard:
             "PermitRootLogin": "yes",
             "Subsystem": f"sftp {SFTP}",
             "ForceCommand": login,
+            # at once, because a shell reads the .bashrc of its home before it does what it is told to
+            "SetEnv": f"HOME={self.home} {ROOT}={self.root} PATH={self.folder}/bin:{os.environ['PATH']}",
         }
         text = "".join(f"{key} {value}\n" for key, value in settings.items())
         (self.folder / "sshd_config").write_text(text)
