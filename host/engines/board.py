@@ -185,7 +185,7 @@ class BoardEngine:
             if self.connection.run(script, limit_s=IMAGE_LIMIT_S).code == 0:
                 return
         note(f"building {service.image} on {where}, which may take long")
-        _build(self.connection, service, self.facts)
+        _build(self.connection, service, self.place, self.facts)
 
 
 class _ImageMissing(Unavailable):
@@ -368,7 +368,7 @@ def _no_caches(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "__pycache__" in member.name else member
 
 
-def _build(connection: Connection, service: Service, known: facts.Facts) -> None:
+def _build(connection: Connection, service: Service, place: guard.Place, known: facts.Facts) -> None:
     """Build an image on the board, of the folders that its build reads.
 
     Raises:
@@ -378,7 +378,8 @@ def _build(connection: Connection, service: Service, known: facts.Facts) -> None
         message = f"the image {service.image} cannot be built on the board"
         raise Unavailable(message, hint="compose.yaml says nothing of how.")
     context = service.build.context
-    argv = ["docker", "build", "--tag", service.image, "--file", service.build.dockerfile]
+    there = f"{place.folder}/work/context"
+    argv = ["docker", "build", "--tag", service.image, "--file", f"{there}/{service.build.dockerfile}"]
     argv += ["--label", f"{L4T_LABEL}={known.l4t}"] if known.l4t else []
     argv += [word for key, value in service.build.args.items() for word in ("--build-arg", f"{key}={value}")]
     parts = [name for name in ("tools", "images", ".dockerignore") if (context / name).exists()]
@@ -387,10 +388,14 @@ def _build(connection: Connection, service: Service, known: facts.Facts) -> None
             for name in parts:
                 tar.add(context / name, name, filter=_no_caches)
         archive.seek(0)
-        script = f"DOCKER_BUILDKIT=1 {shlex.join([*argv, '-'])} 2>&1"
+        script = f"""mkdir -p {there} && tar -xf - -C {there} || exit 1
+            DOCKER_BUILDKIT=1 {shlex.join([*argv, there])} 2>&1"""
         done = connection.run(script, stdin=archive, limit_s=IMAGE_LIMIT_S)
     if done.code:
         where = connection.destination.text
         said = " | ".join(line.strip() for line in done.stdout.splitlines()[-4:])
         message = f"the image {service.image} could not be built on {where}: {said[-400:]}"
-        raise Unavailable(message, hint="Build or pull it there by hand: docs/jetson.md has the commands.")
+        hint = "Build or pull it there by hand: docs/jetson.md has the commands."
+        if "buildx" in said:
+            hint = "Install Docker's builder there: sudo apt-get install docker-buildx"
+        raise Unavailable(message, hint=hint)

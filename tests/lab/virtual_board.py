@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from host.board.facts import ROOT
+from host.docker_cli import builder
 from tools.stage import Unavailable
 
 HERE = Path(__file__).parent / "board"
@@ -165,6 +166,7 @@ class VirtualBoard:
         shutil.copytree(HERE / "bin", self.folder / "bin")
         if self._docker:
             (self.folder / "bin" / "docker").unlink()
+            (self.folder / "bin" / "docker").symlink_to(builder())
 
     def move_rails(self, factor: float) -> None:
         """Set every rail's current to its usual one times `factor`."""
@@ -196,7 +198,7 @@ class VirtualBoard:
             "Subsystem": f"sftp {SFTP}",
             "ForceCommand": login,
             # at once, because a shell reads the .bashrc of its home before it does what it is told to
-            "SetEnv": f"HOME={self.home} {ROOT}={self.root} PATH={self.folder}/bin:{os.environ['PATH']}",
+            "SetEnv": " ".join(f"{name}={value}" for name, value in self._environment().items()),
         }
         text = "".join(f"{key} {value}\n" for key, value in settings.items())
         (self.folder / "sshd_config").write_text(text)
@@ -208,6 +210,13 @@ class VirtualBoard:
         )
         (client / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {client}/config "$@"\n')
         (client / "ssh").chmod(0o755)
+
+    def _environment(self) -> Mapping[str, object]:
+        path = f"{self.folder}/bin:{os.environ['PATH']}"
+        found: dict[str, object] = {"HOME": self.home, ROOT: self.root, "PATH": path}
+        if self._docker:  # its client's plug-ins, of which the builder is one
+            found["DOCKER_CONFIG"] = os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"
+        return found
 
     def _wait_until_there(self) -> None:
         end = time.monotonic() + 20
