@@ -247,16 +247,17 @@ def report(
 
 
 @app.command()
-def devices(as_json: Json = False) -> None:
-    """List the devices that are plugged in, their states, and what to do."""
+def devices(device: options.Devices = None, as_json: Json = False) -> None:
+    """List the devices that are plugged in, and boards that are named, their states, and what to do."""
     from host import devices
 
-    devices.show(as_json=as_json)
+    devices.show(device or [], as_json=as_json)
 
 
 @app.command()
 def doctor(
     work: Work = WORK,
+    device: options.Devices = None,
     as_json: Json = False,
     install_udev: Annotated[
         bool, typer.Option("--install-udev", help="Let every user open sticks and cameras, after asking.")
@@ -270,7 +271,7 @@ def doctor(
         return
     from host import doctor
 
-    raise typer.Exit(doctor.report(work, as_json=as_json))
+    raise typer.Exit(doctor.report(work, device or [], as_json=as_json))
 
 
 @app.command()

@@ -117,18 +117,21 @@ class Running:
         return {} if service == "tf1" else {"tf1": service}
 
 
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        metavar="USER@HOST[:PORT]",
+        help="A board, by SSH, e.g. jetson@192.168.55.1; may be repeated. See docs/jetson.md.",
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Boards:
     """Boards to run on what has to run where the accelerator is."""
 
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--device",
-            metavar="USER@HOST[:PORT]",
-            help="A board, by SSH, e.g. jetson@192.168.55.1; may be repeated. See docs/jetson.md.",
-        ),
-    ] = None
+    device: Devices = None
     power_mode: Annotated[
         int | None,
         typer.Option(min=0, help="Set the boards' nvpmodel mode for the run, and set it back afterwards."),

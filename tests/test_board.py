@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from host.board import carry, facts, guard, state
+from host import devices
+from host.board import carry, facts, guard, ssh, state
 from host.board.ssh import Connection, ConnectionLost, Destination
 from host.compose import Build, Service
 from host.store import sha256
@@ -210,15 +212,24 @@ def test_the_power_mode_is_set_back_when_the_runner_is_killed(lab: VirtualBoard)
     assert soon(lambda: not (lab.cache / "work").exists())
 
 
-def test_the_power_mode_is_set_back_when_the_connection_goes_silent(
+def test_a_connection_that_goes_silent_ends_the_run_on_both_sides(
     lab: VirtualBoard, take: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard, "SILENCE_S", 2.0)
-    connection, _ = take()
+    monkeypatch.setitem(ssh.OPTIONS, "ServerAliveInterval", "1")
+    lab.add_image("image", ["sh", "-c", "sleep 60"])
+    connection, place = take()
     state.set_power_mode(connection, 1)
+    argv = ["docker", "run", "--name=n", f"--label={guard.LABEL}={place.folder}"]
+    argv += [f"--volume={place.folder}/work:/work:rw", "image", "serve"]
+    container = connection.popen(shlex.join(argv), stdin=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert soon(lambda: lab.containers() == ["n"])
     lab.relay.hold()
     assert soon(lambda: lab.read("nvpmodel") == "0\n")
-    lab.relay.cut()
+    assert lab.containers() == []
+    with pytest.raises(ConnectionLost):
+        connection.run("true")
+    container.communicate()
     lab.relay.release()
 
 
@@ -257,6 +268,34 @@ def test_a_power_mode_that_cannot_be_set(
     assert raised.value.hint
     assert lab.read("nvpmodel") == "0\n"
     assert not (lab.cache / "power_mode").exists()
+
+
+def test_a_power_mode_that_cannot_be_set_back_is_said(lab: VirtualBoard, take: Take) -> None:
+    connection, _ = take()
+    state.set_power_mode(connection, 1)
+    lab.write("etc/sudoers.d/user", "password")
+    assert f"{guard.COMPLAINT}: sudo nvpmodel -m 0" in connection.close()
+    lab.write("etc/sudoers.d/user", "nopasswd")
+    take()
+    assert lab.read("nvpmodel") == "0\n"
+
+
+def test_devices_and_what_they_lack(lab: VirtualBoard) -> None:
+    found = devices.board(lab.destination)
+    assert (found.name, found.state, found.usable, found.simulated) == (
+        "NVIDIA Jetson TX2 Developer Kit",
+        "ready",
+        True,
+        True,
+    )
+    assert "L4T 32.7.1, TensorRT 8.2.1.9, compute capability 6.2, power mode 0 MAXN" in found.found
+    lab.write("etc/docker/down", "")
+    found = devices.board(lab.destination)
+    assert (found.state, found.usable) == ("no docker", False)
+    assert "systemctl start docker" in found.mend
+    found = devices.board("127.0.0.1:9")
+    assert (found.state, found.usable) == ("unseen", False)
+    assert not lab.cache.exists()
 
 
 def test_one_run_at_a_time(lab: VirtualBoard, take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,21 +365,23 @@ def test_places_for_a_board() -> None:
 )
 def test_a_board_whose_docker_does_not_answer(lab: VirtualBoard, take: Take, fault: str, hint: str) -> None:
     lab.write(f"etc/docker/{fault}", "")
-    with pytest.raises(Unavailable, match="no Docker engine answers") as raised:
-        facts.read(take()[0]).require_docker("jetson@board", None)
-    assert hint in raised.value.hint
+    error = facts.read(take()[0]).docker_error("jetson@board")
+    assert isinstance(error, Unavailable)
+    assert "no Docker engine answers" in str(error)
+    assert hint in error.hint
 
 
 def test_a_board_without_docker_or_nvidia_runtime(lab: VirtualBoard, take: Take) -> None:
     lab.write("etc/docker/runtimes", '["runc"]')
     connection, _ = take()
-    facts.read(connection).require_docker("jetson@board", None)
-    with pytest.raises(Unavailable, match="has no runtime 'nvidia'"):
-        facts.read(connection).require_docker("jetson@board", "nvidia")
+    known = facts.read(connection)
+    assert known.docker_error("jetson@board") is None
+    assert "has no runtime 'nvidia'" in str(known.docker_error("jetson@board", "nvidia"))
     none = facts.parse(connection.run(facts.READ.replace("docker info", "dockerless info")).stdout)
-    with pytest.raises(Unavailable, match="command not found") as raised:
-        none.require_docker("jetson@board", None)
-    assert "apt-get install docker.io" in raised.value.hint
+    error = none.docker_error("jetson@board")
+    assert "command not found" in str(error)
+    assert error
+    assert "apt-get install docker.io" in error.hint
 
 
 def test_a_shell_that_talks_at_login_is_named() -> None:

@@ -17,7 +17,7 @@ from tools.stage import REQUEST, StageError
 
 SPARE_BYTES = 256 * 10**6  # a full root disk is a board that has to be flashed anew
 SLOWEST_BYTES_PER_S = 10**6  # USB 2 carries 40 times that; it is for time limits only
-SHORT_S = 60.0
+SHORT_S, LONG_S = 60.0, 600.0  # time limits: for what is quick, and for files of unknown size
 # OpenSSL uses a CPU's instructions for it, which coreutils on Ubuntu does not: 5 times as fast
 HASH = 'hash() { openssl dgst -sha256 -r "$@" 2>/dev/null || sha256sum "$@"; }'
 
@@ -35,7 +35,7 @@ def send(connection: Connection, folder: str, files: Mapping[str, Path]) -> int:
     if missing and needed > free_bytes:
         where = connection.destination.text
         message = f"{where} has {free_bytes / 1e6:.0f} MB free, and {needed / 1e6:.0f} MB are needed"
-        hint = f"What was carried there can go: ssh {where} rm -r {folder}/{'store'}"
+        hint = f"What was carried there can go: ssh {where} rm -r {folder}/store"
         raise StageError(message, hint=hint)
     for key in missing:
         script = f"""{HASH}
@@ -76,7 +76,7 @@ def keep(connection: Connection, folder: str, stage: str, names: Sequence[str]) 
         hash {quoted} | while read -r key name; do
             ln -f "${{name#\\*}}" {shlex.quote(folder)}/store/$key && echo "$key ${{name#\\*}}" || exit 1
         done"""
-    said = connection.run(script, limit_s=10 * SHORT_S).check("keeping what a stage made")
+    said = connection.run(script, limit_s=LONG_S).check("keeping what a stage made")
     found = {name: key for key, name in re.findall(r"^([0-9a-f]{64}) (.+)$", said, re.MULTILINE)}
     if lost := [name for name in names if name not in found]:
         message = f"{', '.join(lost)} is not on the board, where a stage said to have made it"
@@ -84,12 +84,13 @@ def keep(connection: Connection, folder: str, stage: str, names: Sequence[str]) 
     return found
 
 
-def fetch(connection: Connection, path: str, target: Path, wanted: str = "", size: int = 0) -> None:
+def fetch(connection: Connection, path: str, target: Path, wanted: str = "") -> None:
     """Copy a file of the board here; `target` is whole, with the sha256 `wanted` if one is, or not there."""
     part = target.with_name(target.name + ".part")
     try:
         with part.open("wb") as file:
-            connection.copy(f"cat {shlex.quote(path)}", file, 10 * SHORT_S + size / SLOWEST_BYTES_PER_S)
+            done = connection.run(f"cat {shlex.quote(path)}", stdout=file, limit_s=LONG_S)
+            done.check(f"reading {target.name}")
         if wanted and sha256(part) != wanted:
             message = f"{target.name} did not come back from the board as it was there"
             raise StageError(message, hint="Run it again; is the board's disk failing?")

@@ -76,30 +76,25 @@ class Facts:
         del said["docker_problem"], said["simulated"]
         return {**said, "runtimes": list(self.runtimes)}
 
-    def require_docker(self, where: str, runtime: str | None) -> None:
-        """See to it that the board can run containers, by `runtime` if one is named.
-
-        Raises:
-            Unavailable: it cannot.
-        """
+    def docker_error(self, where: str, runtime: str | None = None) -> Unavailable | None:
+        """Return why the board cannot run containers, by `runtime` if one is named; None if it can."""
         if not self.docker:
             problem = self.docker_problem
-            message = f"no Docker engine answers on {where}: {problem}"
             hint = "Install it there: sudo apt-get install docker.io"
             if "permission denied" in problem.lower():
                 hint = f"Let the user have it: ssh {where} 'sudo usermod -aG docker $USER', and log in anew"
             elif "Cannot connect" in problem:
                 hint = "Start it there: sudo systemctl start docker"
-            raise Unavailable(message, hint=hint)
+            return Unavailable(f"no Docker engine answers on {where}: {problem}", hint=hint)
         if runtime and runtime not in self.runtimes:
-            message = (
-                f"the Docker engine on {where} has no runtime {runtime!r} (it has {', '.join(self.runtimes)})"
-            )
+            names = ", ".join(self.runtimes)
+            message = f"the Docker engine on {where} has no runtime {runtime!r} (it has {names})"
             hint = (
                 "Install it there, and start docker anew: sudo apt-get install nvidia-container-toolkit "
                 "(JetPack 4: nvidia-docker2)"
             )
-            raise Unavailable(message, hint=hint)
+            return Unavailable(message, hint=hint)
+        return None
 
 
 def read(connection: Connection) -> Facts:

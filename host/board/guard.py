@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from host.board.ssh import BEAT_S, Connection, Destination
+from host.board.ssh import BEAT_S, BUSY, Connection, Destination
 
 LABEL = "mobile-accelerator.board"  # of containers; its value is the folder, so other users' are not ours
 SILENCE_S = 3 * BEAT_S
 LOCK_WAIT_S = SILENCE_S + 15  # a lost run's guard gives up within that
 
+COMPLAINT = "the power mode could not be set back, which the next run tries again"
 HOME = 'cd "${XDG_CACHE_HOME:-$HOME/.cache}/mobile-accelerator"'
 # nvpmodel may ask whether to reboot, on its standard input
 RESTORE = """
@@ -35,10 +36,10 @@ clean() {{
     left=$(docker ps --all --quiet --filter "label={LABEL}=$PWD" 2>/dev/null)
     [ -z "$left" ] || docker rm --force $left >/dev/null
     rm -rf work store/*.part
-    restore || echo "the power mode could not be set back: sudo nvpmodel -m $(cat power_mode)" >&2
+    restore || echo "{COMPLAINT}: sudo nvpmodel -m $(cat power_mode)" >&2
 }}
 exec 9>lock
-flock --wait %WAIT% 9 || {{ echo "another run is using the board"; exit 75; }}
+flock -w %WAIT% 9 || {{ echo "another run is using the board"; exit {BUSY}; }}
 clean
 mkdir work || exit 1
 echo "ready $PWD $(id -u):$(id -g)"

@@ -27,7 +27,8 @@ from tools.stage import DeviceNotFound, InvalidRequest, StageError, Unavailable
 
 CONNECT_LIMIT_S = 10
 BEAT_S = 10.0  # between two signs of life to the board, which gives up after three of them
-PIECE = 1 << 20
+BUSY = 75  # a script's exit code for "another has it", sysexits.h's EX_TEMPFAIL
+PIECE = 1 << 16
 OPTIONS = {
     "BatchMode": "yes",  # no questions: what needs a person is an error that says so
     "ConnectTimeout": str(CONNECT_LIMIT_S),
@@ -133,7 +134,7 @@ class Connection:
         self._ending = contextlib.ExitStack()
         folder = Path(self._ending.enter_context(tempfile.TemporaryDirectory(prefix="ssh-")))
         self.control_path = folder / "s"
-        errors = self._ending.enter_context((folder / "errors").open("w+"))
+        self._errors = self._ending.enter_context((folder / "errors").open("w+"))
         self._options = [word for key, value in OPTIONS.items() for word in ("-o", f"{key}={value}")]
         argv = [
             "ssh",
@@ -145,11 +146,11 @@ class Connection:
             _command(script),
         ]
         self._master = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True
         )
         self._closed = threading.Event()
         try:
-            self.greeting = self._wait_until_ready(errors, wait_s)
+            self.greeting = self._wait_until_ready(wait_s)
         except BaseException:
             self._end_master(signal.SIGKILL)
             raise
@@ -160,14 +161,22 @@ class Connection:
         """Whether the master is."""
         return self._master.poll() is None
 
-    def run(self, script: str, *, stdin: IO[bytes] | None = None, limit_s: float = 60.0) -> Completed:
-        """Run a bash script on the board to its end.
+    def run(
+        self,
+        script: str,
+        *,
+        stdin: IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+        limit_s: float = 60.0,
+    ) -> Completed:
+        """Run a bash script on the board to its end; what it prints goes to `stdout`, if that is given.
 
         Raises:
             ConnectionLost: the board went away.
             StageError: it did not end within `limit_s`.
         """
-        with self.popen(script, stdin=stdin or subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        source, target = stdin or subprocess.DEVNULL, stdout or subprocess.PIPE
+        with self.popen(script, stdin=source, stdout=target, stderr=subprocess.PIPE) as process:
             try:
                 out, errors = process.communicate(timeout=limit_s)
             except BaseException as error:
@@ -175,29 +184,12 @@ class Connection:
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
                 message = f"{self.destination.text} did not answer within {limit_s:g} s"
-                raise StageError(
-                    message, hint="Is it busy, or its disk failing? Look at it by hand."
-                ) from None
+                hint = "Is it busy, or its disk failing? Look at it by hand."
+                raise StageError(message, hint=hint) from None
         if process.returncode == 255 and self.is_lost():
             raise self.lost()
-        return Completed(out.decode(errors="replace"), errors.decode(errors="replace"), process.returncode)
-
-    def copy(self, script: str, target: IO[bytes], limit_s: float) -> None:
-        """Write what a script on the board prints into a file.
-
-        Raises:
-            ConnectionLost: the board went away.
-            StageError: the script failed.
-        """
-        with self.popen(script, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.PIPE) as process:
-            try:
-                _, errors = process.communicate(timeout=limit_s)
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode == 255 and self.is_lost():
-            raise self.lost()
-        Completed("", errors.decode(errors="replace"), process.returncode).check("reading a file")
+        said, complaint = ((each or b"").decode(errors="replace") for each in (out, errors))
+        return Completed(said, complaint, process.returncode)
 
     def popen(
         self,
@@ -225,14 +217,19 @@ class Connection:
         hint = "Run it again: what was carried there is not sent again, and nothing is left running."
         return ConnectionLost(message, hint=hint)
 
-    def close(self, wait_s: float = 60.0) -> None:
-        """Let the board clean up, wait for it, and disconnect."""
+    def close(self, wait_s: float = 60.0) -> str:
+        """Let the board clean up, wait for it, and disconnect; return what it complained of."""
+        if self._errors.closed:
+            return ""
         self._closed.set()
         with contextlib.suppress(OSError):
             self._stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._master.wait(wait_s)
+        self._errors.seek(0)
+        said = self._errors.read()
         self._end_master(signal.SIGKILL)
+        return said
 
     @property
     def _stdin(self) -> IO[bytes]:
@@ -259,7 +256,7 @@ class Connection:
             except (OSError, ValueError):
                 return
 
-    def _wait_until_ready(self, errors: IO[str], wait_s: float) -> str:
+    def _wait_until_ready(self, wait_s: float) -> str:
         assert self._master.stdout
         said = b""
         with selectors.DefaultSelector() as selector:
@@ -277,15 +274,16 @@ class Connection:
                 message = f"{self.destination.text} was reached and did not answer"
                 raise DeviceNotFound(message, hint="Is it busy? Try it by hand.")
         code = self._master.wait()
-        errors.seek(0)
-        raise self._refusal(code, errors.read(), said.decode(errors="replace"))
+        self._errors.seek(0)
+        raise self._refusal(code, self._errors.read(), said.decode(errors="replace"))
 
     def _refusal(self, code: int, errors: str, said: str) -> StageError:
         """Return the error of a master that ended before it was ready: ssh's own words, and what to do."""
         lines = [line.strip() for line in errors.splitlines() if line.strip().strip("@")]
         if code != 255:
             reason = " ".join((said.splitlines() or lines or [f"exit code {code}"])[-1:])
-            return StageError(f"{self.destination.text}: {reason}", hint="See docs/jetson.md.")
+            hint = "Wait for it to end." if code == BUSY else "See docs/jetson.md."
+            return StageError(f"{self.destination.text}: {reason}", hint=hint)
         sign = next(sign for sign in SIGNS if sign in errors)
         words = {"argv": " ".join(self.destination.argv), "known_as": shlex.quote(self.destination.known_as)}
         shown = next((line for line in lines if sign and sign in line), lines[-1] if lines else "no answer")

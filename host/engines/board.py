@@ -18,7 +18,8 @@ import subprocess
 import tarfile
 import tempfile
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +66,26 @@ class BoardEngine:
 
     def open(self, wanted: Collection[str], note: Note, *, pull: bool = False) -> BoardEngine:
         """Connect, and get the images of the `wanted` tools there; stages raise what failed in it."""
-        tool = ""
-        try:
-            self._connect(note)
-            for tool in dict.fromkeys(wanted):
-                self._get_image(tool, note, pull=pull)
-        except StageError as error:
-            self._failed[tool] = error
-            note(error.one_line())
+        self._note = note
+        steps: dict[str, Callable[[], None]] = {"": self._connect}
+        steps |= {tool: partial(self._get_image, tool, pull=pull) for tool in wanted}
+        for cause, step in steps.items():
+            try:
+                step()
+            except StageError as error:
+                self._failed[cause] = error
+                if not cause:
+                    break
         return self
 
     def close(self) -> None:
         """Leave the board as it was."""
         if self._connection:
-            self._connection.close()
+            said = self._connection.close()
             self._connection = None
+            for line in said.splitlines():
+                if line.startswith(guard.COMPLAINT):
+                    self._note(f"{self._destination.text}: {line}")
 
     def toolchain(self, tool: str) -> str:
         """Return the id of the tool's image there, and what board that is: an engine is for one GPU."""
@@ -98,7 +104,7 @@ class BoardEngine:
             self._connection.close()
             note(f"connecting to {self._destination.text} again")
             try:
-                self._connect(note)
+                self._connect()
             except StageError as error:
                 self._failed[""] = error
         self.toolchain(tool)
@@ -116,7 +122,7 @@ class BoardEngine:
             if error := self._failed.get(cause):
                 raise error
 
-    def _connect(self, note: Note) -> None:
+    def _connect(self) -> None:
         if self._looks:
             self._connection, self.place = guard.look(self._destination), guard.Place("/", "1000:1000")
         else:
@@ -124,7 +130,7 @@ class BoardEngine:
         self.facts = facts.read(self._connection)
         self._services = _services(self.place, self.facts)
         self._ids: dict[str, str] = {}
-        note(f"{self._destination.text} is {self.facts.model}, L4T {self.facts.l4t or 'unknown'}")
+        self._note(f"{self._destination.text} is {self.facts.model}, L4T {self.facts.l4t or 'unknown'}")
         if self._power_mode is not None and not self._looks:
             state.set_power_mode(self._connection, self._power_mode)
 
@@ -145,7 +151,8 @@ class BoardEngine:
 
     def _image_id(self, tool: str) -> str:
         service, where = self._service(tool), self._destination.text
-        self.facts.require_docker(where, service.runtime)
+        if error := self.facts.docker_error(where, service.runtime):
+            raise error
         template = f'{{{{.Id}}}} {{{{index .Config.Labels "{L4T_LABEL}"}}}}'
         argv = ["docker", "image", "inspect", "--format", template, service.image]
         done = self.connection.run(shlex.join(argv))
@@ -167,7 +174,7 @@ class BoardEngine:
             raise Unavailable(message, hint=hint)
         return id_
 
-    def _get_image(self, tool: str, note: Note, *, pull: bool) -> None:
+    def _get_image(self, tool: str, *, pull: bool) -> None:
         """See to it that the board has the tool's image: pulled from the user's registry, or built there."""
         try:
             self.toolchain(tool)
@@ -179,12 +186,12 @@ class BoardEngine:
         registry = os.environ.get(images.REGISTRY, "")
         if (pull or registry) and not images.restriction(service):
             name = images.in_registry(service.image, registry)
-            note(f"{where} pulls {name}")
+            self._note(f"{where} pulls {name}")
             commands = (["docker", "pull", name], ["docker", "tag", name, service.image])
             script = " && ".join(map(shlex.join, commands))
             if self.connection.run(script, limit_s=IMAGE_LIMIT_S).code == 0:
                 return
-        note(f"building {service.image} on {where}, which may take long")
+        self._note(f"building {service.image} on {where}, which may take long")
         _build(self.connection, service, self.place, self.facts)
 
 
