@@ -45,9 +45,9 @@ class Service:
     network_mode: str  # required: without it Compose makes a network, and the tool would have one unasked
     build: Build | None = None
     user: str | None = None
+    runtime: str | None = None
     read_only: bool = False
     init: bool = False
-    runtime: str | None = None
     working_dir: str | None = None
     mem_limit_bytes: int | None = None
     pids_limit: int | None = None

@@ -185,7 +185,7 @@ def _need_base(docker: str, base: str, console: Console, service: str, python: s
         if python:
             failed = f"no base with Python {python} could be had for {service}: {failed}"
         if python and not DEBIAN_BASE.fullmatch(base):
-            hint = f"Name an image that has it: {BASE}{python.replace('.', '')}=IMAGE {BUILD} {service}"
+            hint = f"Name an image that has it: {BUILD} {service} --base IMAGE"
         console.run([docker, "pull", base], failed=failed, hint=hint)
 
 

@@ -45,7 +45,8 @@ Precisions = Annotated[
     typer.Option(
         "--precision",
         help="fp32, fp16, int8-dynamic, int8 or int16, for every backend; may be repeated. "
-        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU, fp16 and int8 on a Snapdragon's HTP.",
+        "If left out: fp32 on the CPU, fp16 on OpenVINO's GPU and NPU, fp16 and int8 on a Snapdragon's HTP, "
+        "all three with TensorRT.",
     ),
 ]
 
@@ -90,13 +91,16 @@ class Running:
         Path | None, typer.Option("--snpe-sdk", help="The same as --sdk snpe=PATH: SNPE or QAIRT.")
     ] = None
     phone: Phone = ""
+    dla_core: Annotated[
+        int, typer.Option(min=-1, help="TensorRT: a Jetson's deep learning accelerator; -1: its GPU.")
+    ] = -1
     keep_going: Annotated[bool, typer.Option(help="After a failure go on with what does not need it.")] = True
     as_json: Json = False
 
     @property
     def settings(self) -> dict[str, Any]:
         """The parameters that stages take by name."""
-        return {"phone": self.phone}
+        return {"phone": self.phone, "dla_core": self.dla_core}
 
     @property
     def sdks(self) -> list[str]:

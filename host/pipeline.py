@@ -108,7 +108,7 @@ class Forecast:
             return None
         try:
             key = self._key(stage)
-            entry = self._store.find(key) if stage.command.cached else None
+            entry = self._store.find(key) if stage.command.cached and not stage.command.fresh else None
         except StageError as error:
             return Outcome(error=error)
         if entry is None:

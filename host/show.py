@@ -115,6 +115,7 @@ def _beside(record: Mapping[str, Any]) -> Iterable[str]:
     for stage in record["metadata"]["made_by"].values():
         if found := stage.get("compiled"):
             done = "" if found.get("unsupported_layers") else "compiled "
+            done = "checked " if found.get("checked_only") else done
             facts = ", ".join(_compiled(found))
             yield f"{record['backend']} {done}for {found['chip']}" + (f": {facts}" if facts else "")
 
@@ -125,6 +126,8 @@ def _compiled(found: Mapping[str, Any]) -> Iterable[str]:
             yield f"{number} {what}"
     if (size := found.get("blob_bytes")) is not None:
         yield f"{_number(size / 1e6)} MB blob"
+    if found.get("checked_only") and not found.get("unsupported_layers"):
+        yield "every operator is supported"
     if layers := found.get("unsupported_layers"):
         yield "unsupported: " + ", ".join(f"{layer['node']} ({layer['operator']})" for layer in layers)
 

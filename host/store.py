@@ -119,7 +119,8 @@ class Store:
             path.chmod(0o444)
             manifest[artifact] = {"sha256": sha256(path), **_times(path)}
         write_json(part / MANIFEST, manifest)
-        shutil.rmtree(self._store / key, ignore_errors=True)  # there only if its manifest is not
+        # there only if its manifest is not, or of a stage that is run each time
+        shutil.rmtree(self._store / key, ignore_errors=True)
         part.rename(self._store / key)
         return Entry(
             folder=self._store / key,

@@ -27,6 +27,8 @@ ENVIRONMENTS = {
         "MOBILE_ACCELERATOR_BASE": "debian:trixie-slim",
         "MOBILE_ACCELERATOR_BASE37": "mine:python3.7",
         "MOBILE_ACCELERATOR_BASE39": "mine:python3.9",
+        "MOBILE_ACCELERATOR_BASE_L4T": "mine:l4t",
+        "MOBILE_ACCELERATOR_NVIDIA": "nvidia",
         "MOBILE_ACCELERATOR_VERSION": "9.9",
         "MOBILE_ACCELERATOR_UID": "4",
         "MOBILE_ACCELERATOR_GID": "5",
@@ -128,7 +130,8 @@ def test_every_setting_reaches_the_container(tmp_path: Path) -> None:
     path = tmp_path / "compose.yaml"
     path.write_text(
         MINIMAL
-        % """, user: "7:8", read_only: true, init: true, working_dir: /work, mem_limit: 512M, pids_limit: 9,
+        % """, user: "7:8", runtime: nvidia,
+        read_only: true, init: true, working_dir: /work, mem_limit: 512M, pids_limit: 9,
         profiles: [some],
         cap_drop: [ALL], security_opt: ["no-new-privileges:true"], tmpfs: [/run, "/tmp:size=1g"],
         volumes: ["./w:/work:rw", "/dev/null:/dev/bus/usb:rw"], devices: ["/dev/dri:/dev/dri:rwm"],
@@ -141,6 +144,7 @@ def test_every_setting_reaches_the_container(tmp_path: Path) -> None:
     assert service.container_options() == {
         "network_mode": "none",
         "user": "7:8",
+        "runtime": "nvidia",
         "read_only": True,
         "init": True,
         "working_dir": "/work",

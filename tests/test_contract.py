@@ -143,6 +143,7 @@ def test_the_signature_is_the_declaration() -> None:
     assert command.params == {"size": 1, "name": "x"}
     assert command.full_name == "toy.make"
     assert command.cached
+    assert not command.fresh
 
 
 def test_a_stage_from_request_to_result(tmp_path: Path) -> None:

@@ -74,7 +74,13 @@ def test_a_backend_that_cannot_does_not_stop_the_others(labelled: dict[str, Any]
     for row in absent:
         assert row["status"] == "no_device"
         assert row["reason"].startswith(
-            ("OpenVINO sees no", "there is no Neural Compute Stick", "no phone", "the adb server says")
+            (
+                "OpenVINO sees no",
+                "there is no Neural Compute Stick",
+                "no phone",
+                "the adb server says",
+                "needs tensorrt.gpu",
+            )
         )
         assert row["hint"]
         assert row["top"] == []

@@ -68,6 +68,7 @@ def test_what_was_not_measured_says_why(project: Project) -> None:
         ("ncs1", "Myriad 2", "no_sdk"),
         ("oak", "OAK", "no_device"),
         ("snpe", "HTP v73 (sm8550)", "emulated"),
+        ("tensorrt", "GPU", "no_device"),
         *(("snpe", device, "no_sdk") for device in ("CPU", "GPU", "GPU_FP16", "DSP")),
     }
     for record in absent:
@@ -88,6 +89,15 @@ def test_without_a_stick_its_row_has_what_was_compiled_and_its_function_was_chec
     assert compiled["stages"] > 26
     [first] = [record for record in records(project) if record["backend"] == "ncs1"]
     assert first["metadata"]["made_by"]["ncs.convert-2450"]["compiled"]["chip"] == "Myriad 2 (2450)"
+
+
+def test_without_a_gpu_the_network_is_checked_for_tensorrt(project: Project) -> None:
+    rows = [record for record in records(project) if record["backend"] == "tensorrt"]
+    assert [row["precision"] for row in rows] == ["fp32", "fp16", "int8"]
+    for row in rows:
+        checked = row["metadata"]["made_by"]["tensorrt.check"]["compiled"]
+        assert (checked["chip"], checked["unsupported_layers"]) == ("TensorRT 8.2", [])
+    assert "no NVIDIA GPU" in rows[0]["reason"]
 
 
 def test_a_snapdragon_is_emulated_with_what_a_phone_would_load(project: Project) -> None:

@@ -38,6 +38,23 @@ def test_good_is_cached_the_second_time(project: Project) -> None:
     assert (project.work / "models" / "squeezenet" / "squeezenet.txt").read_text() == "once"
 
 
+def test_what_is_of_one_place_is_made_again_in_another(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built_in(place: str) -> tuple[str, bool]:
+        monkeypatch.setenv("NAUGHTY_PLACE", place)
+        done = run(project, "built")
+        assert done.returncode == 0, done.stderr
+        assert "naughty.look: cached" not in done.stderr
+        text = (project.work / "models" / "squeezenet" / "squeezenet.building.txt").read_text()
+        return text, "naughty.built: cached" in done.stderr
+
+    assert built_in("here") == ("built here", False)
+    assert built_in("here") == ("built here", True)
+    assert built_in("there") == ("built there", False)
+    assert built_in("here") == ("built here", True)  # kept, as that of its place
+
+
 @pytest.mark.parametrize(
     ("command", "settings", "exit_code", "said"),
     [

@@ -221,6 +221,8 @@ class Command:
             zoo's row or `--set` has to supply it.
         measures: it takes a measurement, so it runs alone, in a process of its own, and is never cached.
         cached: its result may be taken from the store (never true of a command that measures).
+        fresh: it looks at the machine, so it is run each time; what it makes is kept, and by its content it
+            is part of the keys of those that read it.
         sdk: it drives the user's SDK, whose content is then a part of its result's key.
         on_board: it has to run where the accelerator is: on the board that --device names, if one is.
         variants: parameter sets that the main job runs this command with, one stage each.
@@ -235,6 +237,7 @@ class Command:
     params: Mapping[str, Any]
     measures: bool
     cached: bool
+    fresh: bool
     sdk: bool
     on_board: bool
     variants: tuple[Mapping[str, Any], ...]
@@ -295,6 +298,7 @@ class Tool:
         *,
         measures: bool = False,
         cached: bool = True,
+        fresh: bool = False,
         sdk: bool = False,
         on_board: bool = False,
         variants: Iterable[Mapping[str, Any]] = ({},),
@@ -317,6 +321,7 @@ class Tool:
                 params={key: fields[key].default for key in fields if marks[key] is None},
                 measures=measures,
                 cached=cached and not measures,
+                fresh=fresh,
                 sdk=sdk,
                 on_board=on_board,
                 variants=tuple(variants),

@@ -342,6 +342,8 @@ def _services(place: guard.Place, known: facts.Facts) -> Mapping[str, Service]:
     uid, gid = place.user.split(":")
     hers = {"MOBILE_ACCELERATOR_UID": uid, "MOBILE_ACCELERATOR_GID": gid}
     hers["MOBILE_ACCELERATOR_WORK"] = f"{place.folder}/work"
+    if "nvidia" in known.runtimes:
+        hers["MOBILE_ACCELERATOR_NVIDIA"] = "nvidia"
     given = {key: value for key, value in os.environ.items() if key not in sdks.variables().values()}
     services = load(ROOT / "compose.yaml", {**given, **hers})
     if not known.simulated:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CHOICES = ("auto", "docker", "venv")
 SOCKET = Path("/var/run/docker.sock")
 USB = Path("/dev/bus/usb")
+NVIDIA = Path("/dev/nvidiactl")  # NVIDIA's driver of a PC makes it
 
 
 def services(work: Path) -> Mapping[str, Service]:
@@ -29,8 +30,9 @@ def services(work: Path) -> Mapping[str, Service]:
     user = {"MOBILE_ACCELERATOR_UID": os.getuid(), "MOBILE_ACCELERATOR_GID": os.getgid()}
     caller = {key: str(value) for key, value in user.items()} if os.getuid() else {}
     usb = {} if USB.is_dir() else {"MOBILE_ACCELERATOR_USB": os.devnull}  # else Docker would make the folder
+    nvidia = {"MOBILE_ACCELERATOR_NVIDIA": "nvidia"} if NVIDIA.exists() else {}
     paths = {**sdks.absolute(os.environ), "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
-    environment = {**caller, **usb, **os.environ, **paths}
+    environment = {**caller, **usb, **nvidia, **os.environ, **paths}
     return load(ROOT / "compose.yaml", environment)
 
 

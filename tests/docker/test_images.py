@@ -183,7 +183,7 @@ def test_base_that_cannot_be_had(
     legacy = load(ROOT / "compose.yaml", {"MOBILE_ACCELERATOR_BASE37": "127.0.0.1:1/nobody/python:3.7"})
     with pytest.raises(Unavailable, match=r"no base with Python 3\.7 could be had for tf1-legacy") as caught:
         images.build([legacy["tf1-legacy"]], console)
-    assert "MOBILE_ACCELERATOR_BASE37=IMAGE" in caught.value.hint
+    assert "images build tf1-legacy --base IMAGE" in caught.value.hint
     (tmp_path / "docker").symlink_to(builder())
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="mmdebstrap") as caught:

@@ -26,6 +26,20 @@ def good(made: Output = "{model}.txt", text: str = "well", seconds: float = 0.0)
     return Result(metrics={"length": len(text)})
 
 
+@tool.command(fresh=True)
+def look(place: Output = "{model}.place.txt") -> Result:
+    """Say where it is."""
+    place.write_text(os.environ.get("NAUGHTY_PLACE", "nowhere"))
+    return Result()
+
+
+@tool.command()
+def built(place: Input, building: Output = "{model}.building.txt") -> Result:
+    """Make what is of one place only."""
+    building.write_text(f"built {place.read_text()}")
+    return Result()
+
+
 @tool.command()
 def killed() -> Result:
     """Be killed, as by the kernel when memory runs out."""

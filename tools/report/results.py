@@ -57,7 +57,7 @@ class Compiled:
     """What a stage compiled the network to, for one chip; a field is None where the compiler does not say it.
 
     `stages` is how many steps the chip executes one after the other, `hw_stages` how many of them its
-    fixed-function units do;
+    fixed-function units do; `checked_only`: a table was asked, and nothing was compiled;
     `other` is what the page has no column for.
     """
 
@@ -71,6 +71,7 @@ class Compiled:
     memory_bytes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     blob_bytes: Optional[int] = None
     unsupported_layers: Optional[Sequence[str]] = None
+    checked_only: bool = False
     other: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
