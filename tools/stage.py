@@ -225,6 +225,7 @@ class Command:
             is part of the keys of those that read it.
         sdk: it drives the user's SDK, whose content is then a part of its result's key.
         on_board: it has to run where the accelerator is: on the board that --device names, if one is.
+        meter: its name for `--meter`, if it records a power trace (tools/recording.py); never cached.
         variants: parameter sets that the main job runs this command with, one stage each.
     """
 
@@ -240,6 +241,7 @@ class Command:
     fresh: bool
     sdk: bool
     on_board: bool
+    meter: str
     variants: tuple[Mapping[str, Any], ...]
 
     @property
@@ -301,6 +303,7 @@ class Tool:
         fresh: bool = False,
         sdk: bool = False,
         on_board: bool = False,
+        meter: str = "",
         variants: Iterable[Mapping[str, Any]] = ({},),
     ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
         """Register a function as a command; its name, with dashes, is the command's name."""
@@ -320,10 +323,11 @@ class Tool:
                 outputs={key: fields[key].default for key in fields if marks[key] == "output"},
                 params={key: fields[key].default for key in fields if marks[key] is None},
                 measures=measures,
-                cached=cached and not measures,
+                cached=cached and not (measures or meter),
                 fresh=fresh,
                 sdk=sdk,
                 on_board=on_board,
+                meter=meter,
                 variants=tuple(variants),
             )
             return function

@@ -79,6 +79,7 @@ class Host:
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
         self.simulated = root != Path("/")
         self.devices_folder = root / "sys/bus/usb/devices"
         self.nodes_folder = root / "dev/bus/usb"

@@ -164,7 +164,7 @@ def parse(text: str) -> State:
     """Return the state that the output of `READ` describes."""
     sections = _sections(text)
     properties = dict(re.findall(r"^\[([^]]+)\]: \[([^]]*)\]$", sections["properties"], re.MULTILINE))
-    battery = _battery(sections["battery"])
+    said = battery(sections["battery"])
     return State(
         model=" ".join(
             filter(None, (properties.get("ro.product.manufacturer"), properties.get("ro.product.model")))
@@ -180,9 +180,9 @@ def parse(text: str) -> State:
         clusters=_clusters(sections["frequencies"]),
         temperatures_degc=_temperatures(sections["zones"], sections["thermalservice"]),
         throttling=_int(_found(r"Thermal Status: (\d+)", sections["thermalservice"])),
-        battery_percent=_int(battery.get("level")),
-        charging=CHARGING.get(_int(battery.get("status")) or 0),
-        plugged=_plugged(battery),
+        battery_percent=_int(said.get("level")),
+        charging=CHARGING.get(_int(said.get("status")) or 0),
+        plugged=plugged(said),
         root=sections["uid"].strip() == "0",
         su=bool(sections["su"].strip()),
         awake=_is(_found(r"mWakefulness=(\w+)", sections["power"]), "Awake"),
@@ -246,8 +246,8 @@ def _degc(value: int) -> float:
     return value / 10 if abs(value) > PLAUSIBLE_DEGC[1] else float(value)
 
 
-def _battery(text: str) -> Mapping[str, str]:
-    """The first block of `dumpsys battery`; newer Androids append a log that looks like it."""
+def battery(text: str) -> Mapping[str, str]:
+    """Return the first block of `dumpsys battery`; newer Androids append a log that looks like it."""
     block = text.partition("state:")[2] or text
     fields: dict[str, str] = {}
     for name, value in re.findall(r"^  ([A-Za-z ]+): (\S+)$", block, flags=re.MULTILINE):
@@ -255,10 +255,11 @@ def _battery(text: str) -> Mapping[str, str]:
     return fields
 
 
-def _plugged(battery: Mapping[str, str]) -> Optional[str]:
-    if not battery:
+def plugged(said: Mapping[str, str]) -> Optional[str]:
+    """Return what powers the phone by `battery`, e.g. "AC", or "no"; None where it does not tell."""
+    if not said:
         return None
-    powered = [name for name in ("AC", "USB", "Wireless", "Dock") if battery.get(f"{name} powered") == "true"]
+    powered = [name for name in ("AC", "USB", "Wireless", "Dock") if said.get(f"{name} powered") == "true"]
     return ", ".join(powered) or "no"
 
 

@@ -1,0 +1,5 @@
+"""`python -m tools.meters`."""
+
+from tools.meters import tool
+
+tool.main()
