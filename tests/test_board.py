@@ -19,10 +19,12 @@ from host import devices
 from host.board import carry, facts, guard, ssh, state
 from host.board.ssh import Connection, ConnectionLost, Destination
 from host.compose import Build, Service
+from host.engines.board import BoardEngine
+from host.session import Session
 from host.store import sha256
 from tests.lab import virtual_board
 from tests.lab.virtual_board import VirtualBoard
-from tools.stage import DeviceNotFound, InvalidRequest, StageError, Unavailable
+from tools.stage import DeviceNotFound, InvalidRequest, Request, StageError, Unavailable
 
 MISSING = virtual_board.missing()
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -296,6 +298,23 @@ def test_devices_and_what_they_lack(lab: VirtualBoard) -> None:
     found = devices.board("127.0.0.1:9")
     assert (found.state, found.usable) == ("unseen", False)
     assert not lab.cache.exists()
+
+
+def test_two_tools_run_on_a_board_at_once(lab: VirtualBoard, tmp_path: Path) -> None:
+    image = "mobile-accelerator/image:0.1.0"
+    lab.add_image(image, virtual_board.python_image("image", Path(sys.executable)))
+    engine = BoardEngine(lab.destination, {}).open(["image"], print)
+    (tmp_path / "stage").mkdir()
+    Request("image", "label", inputs={}, outputs={}, params={"none": 0}).write(tmp_path / "stage")
+    processes = [engine.start("image", tmp_path, print) for _ in range(2)]
+    sessions = [Session(process, tmp_path) for process in processes]
+    assert soon(lambda: len(lab.containers()) == 2)
+    for session in sessions:
+        with session, (tmp_path / "log").open("w") as log:
+            done = session.run(tmp_path / "stage", log=log, on_progress=lambda *_: None, limit_s=60)
+            assert done.error, "a stage with a wrong parameter does nothing else than to say so"
+    engine.close()
+    assert lab.containers() == []
 
 
 def test_one_run_at_a_time(lab: VirtualBoard, take: Take, monkeypatch: pytest.MonkeyPatch) -> None:

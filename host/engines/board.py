@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import shlex
 import subprocess
 import tarfile
@@ -338,7 +337,10 @@ class BoardProcess:
 
 
 def _services(place: guard.Place, known: facts.Facts) -> Mapping[str, Service]:
-    """Return compose.yaml's services as they are on the board; a stand-in's /sys is its own."""
+    """Return compose.yaml's services as they are on the board.
+
+    Docker shows every container its host's /sys, read-only; that of a stand-in for a board is its own.
+    """
     uid, gid = place.user.split(":")
     hers = {"MOBILE_ACCELERATOR_UID": uid, "MOBILE_ACCELERATOR_GID": gid}
     hers["MOBILE_ACCELERATOR_WORK"] = f"{place.folder}/work"
@@ -348,13 +350,9 @@ def _services(place: guard.Place, known: facts.Facts) -> Mapping[str, Service]:
     services = load(ROOT / "compose.yaml", {**given, **hers})
     if not known.simulated:
         return services
+    sysfs = f"{known.simulated}/sys:/sys:ro"
     return {
-        name: dataclasses.replace(
-            service,
-            volumes=tuple(
-                re.sub("^/sys(?=[:/])", f"{known.simulated}/sys", each) for each in service.volumes
-            ),
-        )
+        name: dataclasses.replace(service, volumes=(*service.volumes, sysfs))
         for name, service in services.items()
     }
 

@@ -37,7 +37,9 @@ def benchmark(engine: Input, samples: Output = "{model}.latency_ns.i64", budget_
     metrics = {f"latency_{key}_ms": value for key, value in latency.items()}
     metrics.update({f"correctness_{key}": value for key, value in correctness.items()})
     metrics.update({"latency_n": 1, "latency_ci95_rel": 0.0, "throughput_per_s": 1000.0, "load_ms": 1.0})
-    return Result(metrics=metrics, metadata={"device": "GPU"})
+    rails = Path("/sys/bus/i2c/drivers/ina3221x").glob("*/iio:device*/rail_name_0")
+    seen = {"rail_name_0": sorted(path.read_text().strip() for path in rails)}
+    return Result(metrics=metrics, metadata={"device": "GPU", "rails": seen})
 
 
 if __name__ == "__main__":  # not tool.main(), which needs a package, and its image has none

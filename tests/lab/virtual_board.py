@@ -234,6 +234,7 @@ class Relay:
 
     def __init__(self, target: int) -> None:
         self.passed_bytes = 0
+        self.carried_bytes = 0  # of them to the board
         self._cut_at = 0
         self._target = target
         self._flows = threading.Event()
@@ -291,17 +292,18 @@ class Relay:
             return
         with self._guard:
             self._open += [client, board]
-        back = threading.Thread(target=self._pass_on, args=(board, client), daemon=True)
+        back = threading.Thread(target=self._pass_on, args=(board, client, False), daemon=True)
         back.start()
-        self._pass_on(client, board)
+        self._pass_on(client, board, True)
         back.join()
         board.close()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket, carries: bool) -> None:
         with contextlib.suppress(OSError):
             for piece in iter(lambda: source.recv(1 << 20), b""):
                 self._flows.wait()
                 self.passed_bytes += len(piece)
+                self.carried_bytes += len(piece) * carries
                 if 0 < self._cut_at < self.passed_bytes:
                     self._cut_at = 0
                     self.cut()
