@@ -125,6 +125,7 @@ def _row(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
     outcome = outcomes[stage]
     error = outcomes[source].error or outcome.error  # that of its need first, without "needs ..."
     metadata = outcome.result.metadata if outcome.result else {}
+    answered = outcomes[source].result
     top = json.loads(outcome.entry.path("table").read_text()) if outcome.entry else []
     return {
         "backend": source.command.tool,
@@ -133,6 +134,7 @@ def _row(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
         "precision": source.params.get("precision", "fp32"),
         "reference": "answers" not in stage.inputs,
         "generated_weights": _is_generated(source),
+        "simulated": bool(answered and answered.metadata.get("simulated")),
         "status": outcome.status,
         "reason": str(error) if error else metadata.get("reason"),
         "hint": error.hint if error else None,
@@ -158,7 +160,8 @@ def _name(row: Mapping[str, Any]) -> str:
     if row["reference"]:
         return "reference"
     usual = (row["device"], row["precision"]) == ("CPU", "fp32")
-    return show.backend(row) + ("" if usual else f" {row['device']} {row['precision']}")
+    simulated = " (simulated)" if row["simulated"] else ""
+    return show.backend(row) + ("" if usual else f" {row['device']} {row['precision']}") + simulated
 
 
 def _answer(row: Mapping[str, Any], index: int) -> Text:

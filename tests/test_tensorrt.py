@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from host import ROOT
 from host.engines.venv import installed_python, tool_environment
 from host.toolbox import builds
 from tests.conftest import RunStage
-from tests.project import LAB
+from tests.project import LAB, Project
 from tools.stage import (
     DeviceNotFound,
     InvalidRequest,
@@ -276,3 +277,15 @@ onnx.save(h.make_model(graph, opset_imports=imports, ir_version=8), sys.argv[1])
     layers = result.metadata["compiled"]["unsupported_layers"]
     assert layers[0] == {"node": "remainder", "operator": "Mod"}
     assert result.metadata["problems_by_version"]["10.1"] == 1
+
+
+def test_a_stand_ins_labels_say_so(board: Board, tmp_path: Path) -> None:
+    board.is_of(version="8201")
+    project = Project(ROOT, tmp_path / "work")
+    done = project.run("label", "--model", "lenet", "--backend", "tensorrt", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert [(row["reference"], row["simulated"], row["agrees"]) for row in rows] == [
+        (True, False, None),
+        (False, True, True),
+    ]

@@ -134,7 +134,7 @@ def benchmark(
         return measuring.benchmark(subject, reference, samples, profile)
 
 
-@tool.command(cached=False, on_board=True)
+@tool.command(on_board=True)
 def infer(
     trt_engine: Input,
     trt_built: Input,
@@ -146,7 +146,7 @@ def infer(
 ) -> Result:
     """Run the engine on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
     target = _target(device, precision, 1.0)
-    return measuring.infer(measuring.Subject(trt_engine, trt_built, trt_gpu, images, target), images, answers)
+    return measuring.infer(measuring.Subject(trt_engine, trt_built, trt_gpu, target), images, answers)
 
 
 @tool.command(cached=False, on_board=True)

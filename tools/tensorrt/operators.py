@@ -1,9 +1,11 @@
 """Which ONNX operators TensorRT's parser knows, by version.
 
-Source: docs/operators.md of onnx/onnx-tensorrt (Apache-2.0), branches 8.0-GA (commit 3f211d6), 8.2-GA
-(f42daee), 8.4-GA (63d626b), 8.5-GA (fdeeaca), 8.6-GA (ee0b139), 10.0-GA (73f629e) and 10.1-GA (96e7811):
-its rows with `Y`. No later version took one away. Newer ones than 10.1 were not there to be read and are
-taken for 10.1.
+Source: onnx/onnx-tensorrt (Apache-2.0), branches 8.0-GA (commit 3f211d6), 8.2-GA (f42daee), 8.4-GA
+(63d626b), 8.5-GA (fdeeaca), 8.6-GA (ee0b139), 10.0-GA (73f629e) and 10.1-GA (96e7811): what the parser has an
+importer for (DEFINE_BUILTIN_OP_IMPORTER), less NVIDIA's own TRT_ operators. That is what docs/operators.md
+there says, but for Reciprocal, which it denies 8.0 and 8.2, and RandomNormal, which it promises 8.4. No later
+version took one away. Newer ones than 10.1 were not there to be read and are taken for 10.1. Opsets:
+docs/operators.md.
 """
 
 from __future__ import annotations
@@ -13,19 +15,22 @@ from tools.tensorrt.versions import Version
 OPERATORS = {
     (8, 0): """
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Cast Ceil Celu
-    Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div
-    Dropout Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements Gemm GlobalAveragePool
-    GlobalLpPool GlobalMaxPool Greater GreaterOrEqual HardSigmoid Identity If ImageScaler
+    Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear
+    Div Dropout Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements Gemm
+    GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual HardSigmoid Identity If ImageScaler
     InstanceNormalization LRN LSTM LeakyRelu Less LessOrEqual Log LogSoftmax Loop LpNormalization LpPool
     MatMul Max MaxPool Mean Min Mul Neg NonMaxSuppression Not Or PRelu Pad ParametricSoftplus Pow
-    QuantizeLinear RNN RandomUniform RandomUniformLike Range ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
-    ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize ReverseSequence
-    ScaledTanh Scan Selu Shape Sigmoid Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt
-    Squeeze Sub Sum Tan Tanh ThresholdedRelu Tile TopK Transpose Unsqueeze Upsample Where
+    QuantizeLinear RNN RandomUniform RandomUniformLike Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
+    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize
+    ReverseSequence ScaledTanh Scan Selu Shape Sigmoid Sin Sinh Size Slice Softmax Softplus Softsign
+    SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh ThresholdedRelu Tile TopK Transpose Unsqueeze Upsample
+    Where
     """,
     (8, 2): "Einsum GatherND IsNaN Round Scatter ScatterElements ScatterND Sign",
-    (8, 4): "HardSwish RandomNormal RandomNormalLike Reciprocal Shrink Xor",
-    (8, 5): "GridSample MeanVarianceNormalization Mod NonZero OneHot RoiAlign Trilu",
+    (8, 4): "HardSwish Shrink Xor",
+    (8, 5): """
+    GridSample MeanVarianceNormalization Mod NonZero OneHot RandomNormal RandomNormalLike RoiAlign Trilu
+    """,
     (8, 6): "GroupNormalization IsInf LayerNormalization",
     (10, 0): "CastLike Gelu Hardmax Mish",
     (10, 1): "DeformConv",
@@ -48,7 +53,6 @@ REWRITES = {
     "QLinearMatMul": "Quantise in the QDQ form, or take the network in float, and int8 by calibration.",
     "ConvInteger": "Take the network in float, and int8 by calibration.",
     "MatMulInteger": "Take the network in float, and int8 by calibration.",
-    "Reciprocal": "Write it as 1 / x (Div).",
     "Round": "Write it as Floor(x + 0.5), which differs for halves.",
     "Trilu": "Write it as Mul by a constant mask.",
     "Xor": "Write it as Not(Equal(x, y)) on integers.",
