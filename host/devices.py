@@ -119,7 +119,7 @@ def board(text: str) -> Device:
         f"power mode {mode['id']} {mode['name']}" if mode else "",
         f"Docker {known.docker} ({', '.join(known.runtimes)})" if known.docker else known.docker_problem,
     )
-    problem = known.docker_error(text)
+    problem = known.docker_error(destination)
     return Device(
         kind="board",
         name=known.model,

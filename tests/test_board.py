@@ -29,6 +29,7 @@ from tools.stage import DeviceNotFound, InvalidRequest, Request, StageError, Una
 MISSING = virtual_board.missing()
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
+BOARD = Destination.parse("jetson@board:2222")
 Take = Callable[[], tuple[Connection, guard.Place]]
 
 
@@ -384,7 +385,7 @@ def test_places_for_a_board() -> None:
 )
 def test_a_board_whose_docker_does_not_answer(lab: VirtualBoard, take: Take, fault: str, hint: str) -> None:
     lab.write(f"etc/docker/{fault}", "")
-    error = facts.read(take()[0]).docker_error("jetson@board")
+    error = facts.read(take()[0]).docker_error(BOARD)
     assert isinstance(error, Unavailable)
     assert "no Docker engine answers" in str(error)
     assert hint in error.hint
@@ -394,10 +395,10 @@ def test_a_board_without_docker_or_nvidia_runtime(lab: VirtualBoard, take: Take)
     lab.write("etc/docker/runtimes", '["runc"]')
     connection, _ = take()
     known = facts.read(connection)
-    assert known.docker_error("jetson@board") is None
-    assert "has no runtime 'nvidia'" in str(known.docker_error("jetson@board", "nvidia"))
+    assert known.docker_error(BOARD) is None
+    assert "has no runtime 'nvidia'" in str(known.docker_error(BOARD, "nvidia"))
     none = facts.parse(connection.run(facts.READ.replace("docker info", "dockerless info")).stdout)
-    error = none.docker_error("jetson@board")
+    error = none.docker_error(BOARD)
     assert "command not found" in str(error)
     assert error
     assert "apt-get install docker.io" in error.hint

@@ -35,7 +35,7 @@ def send(connection: Connection, folder: str, files: Mapping[str, Path]) -> int:
     if missing and needed > free_bytes:
         where = connection.destination.text
         message = f"{where} has {free_bytes / 1e6:.0f} MB free, and {needed / 1e6:.0f} MB are needed"
-        hint = f"What was carried there can go: ssh {where} rm -r {folder}/store"
+        hint = f"What was carried there can go: {connection.destination.by_hand} rm -r {folder}/store"
         raise StageError(message, hint=hint)
     for key in missing:
         script = f"""{HASH}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from host.board.ssh import Connection
+from host.board.ssh import Connection, Destination
 from tools.stage import StageError, Unavailable
 
 # Where a stand-in for a board has its files, and so the sign that it is one; unset on a board.
@@ -76,13 +76,15 @@ class Facts:
         del said["docker_problem"], said["simulated"]
         return {**said, "runtimes": list(self.runtimes)}
 
-    def docker_error(self, where: str, runtime: str | None = None) -> Unavailable | None:
+    def docker_error(self, destination: Destination, runtime: str | None = None) -> Unavailable | None:
         """Return why the board cannot run containers, by `runtime` if one is named; None if it can."""
+        where = destination.text
         if not self.docker:
             problem = self.docker_problem
             hint = "Install it there: sudo apt-get install docker.io"
             if "permission denied" in problem.lower():
-                hint = f"Let the user have it: ssh {where} 'sudo usermod -aG docker $USER', and log in anew"
+                add = "'sudo usermod -aG docker $USER'"
+                hint = f"Let the user have it: {destination.by_hand} {add}, and log in anew"
             elif "Cannot connect" in problem:
                 hint = "Start it there: sudo systemctl start docker"
             return Unavailable(f"no Docker engine answers on {where}: {problem}", hint=hint)

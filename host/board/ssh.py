@@ -40,13 +40,13 @@ OPTIONS = {
 }
 SIGNS = {  # what OpenSSH's client says -> what to do
     "REMOTE HOST IDENTIFICATION HAS CHANGED": "Was the board flashed anew? Then forget the old key: "
-    "ssh-keygen -R {known_as}, and connect once by hand: ssh {argv}. If not, somebody else answers there.",
+    "ssh-keygen -R {known_as}, and connect once by hand: {by_hand}. If not, somebody else answers there.",
     "Host key verification failed": "Its host key is not known yet: connect once by hand, and compare: "
-    "ssh {argv}",
+    "{by_hand}",
     "Permission denied": "Is the user right? Put your key there: ssh-copy-id {argv}",
     "Too many authentication failures": "Name the key in ~/.ssh/config (IdentityFile, IdentitiesOnly yes).",
     "Could not resolve hostname": "Is the name right? A Jetson on USB is 192.168.55.1.",
-    "": "Is the board on, and connected? A Jetson on USB is 192.168.55.1. Try it by hand: ssh {argv}",
+    "": "Is the board on, and connected? A Jetson on USB is 192.168.55.1. Try it by hand: {by_hand}",
 }
 
 
@@ -81,6 +81,11 @@ class Destination:
     def argv(self) -> list[str]:
         """What `ssh` is given for it."""
         return [*(("-p", self.port) if self.port else ()), self.host]
+
+    @property
+    def by_hand(self) -> str:
+        """The beginning of a command line that does something there."""
+        return " ".join(["ssh", *self.argv])
 
     @property
     def known_as(self) -> str:
@@ -285,7 +290,8 @@ class Connection:
             hint = "Wait for it to end." if code == BUSY else "See docs/jetson.md."
             return StageError(f"{self.destination.text}: {reason}", hint=hint)
         sign = next(sign for sign in SIGNS if sign in errors)
-        words = {"argv": " ".join(self.destination.argv), "known_as": shlex.quote(self.destination.known_as)}
+        to = self.destination
+        words = {"argv": " ".join(to.argv), "by_hand": to.by_hand, "known_as": shlex.quote(to.known_as)}
         shown = next((line for line in lines if sign and sign in line), lines[-1] if lines else "no answer")
         message = f"{self.destination.text} cannot be reached: {shown.strip('@ ')}"
         return DeviceNotFound(message, hint=SIGNS[sign].format(**words))

@@ -150,7 +150,7 @@ class BoardEngine:
 
     def _image_id(self, tool: str) -> str:
         service, where = self._service(tool), self._destination.text
-        if error := self.facts.docker_error(where, service.runtime):
+        if error := self.facts.docker_error(self._destination, service.runtime):
             raise error
         template = f'{{{{.Id}}}} {{{{index .Config.Labels "{L4T_LABEL}"}}}}'
         argv = ["docker", "image", "inspect", "--format", template, service.image]
@@ -168,7 +168,7 @@ class BoardEngine:
             )
             hint = (
                 "Its TensorRT would not fit, and the next run builds it, after: "
-                f"ssh {' '.join(self._destination.argv)} docker image rm {service.image}"
+                f"{self._destination.by_hand} docker image rm {service.image}"
             )
             raise Unavailable(message, hint=hint)
         return id_
@@ -206,11 +206,9 @@ class BoardProcess:
         self._connection = engine.connection
         self._work = work
         self._note = note
-        self._before: dict[
-            str, dict[str, Any]
-        ] = {}  # state of the board before a measurement, by stage folder
+        self._before: dict[str, dict[str, Any]] = {}  # how the board was before a measurement, by its folder
         self._error: StageError | None = None
-        self._last = ""
+        self._said = ""  # Docker's own word, else the last that was printed
         self._name = f"mobile-accelerator-{uuid.uuid4().hex[:12]}"
         label = f"{guard.LABEL}={engine.place.folder}"
         argv = ["docker", "run", "--rm", "--interactive", "--name", self._name, "--label", label]
@@ -229,6 +227,9 @@ class BoardProcess:
             self._error = error
             self._channel.kill()
             raise BrokenPipeError from error  # the session asks how it ended, and hears of it from close()
+        except OSError as error:
+            message = f"what {line} reads cannot be read here: {error.strerror}"
+            raise StageError(message, hint="Is something of the work folder gone?") from None
         self._channel.stdin.write(line.encode() + b"\n")
         self._channel.stdin.flush()
 
@@ -249,7 +250,8 @@ class BoardProcess:
                     if self._error:
                         self._channel.kill()
                         return
-                self._last = line or self._last
+                if line and not self._said.startswith("docker:"):
+                    self._said = line
                 yield line
 
     def close(self) -> str:
@@ -271,12 +273,9 @@ class BoardProcess:
         if code == 255 and self._connection.is_lost():
             raise self._connection.lost()
         if code == NOT_STARTED:
-            message = (
-                f"the container did not start on {self._connection.destination.text}: {self._last[:300]}"
-            )
-            raise Unavailable(
-                message, hint="Try by hand there: docker run. docs/jetson.md has what it needs."
-            )
+            where = self._connection.destination.text
+            message = f"the container did not start on {where}: {self._said[:300]}"
+            raise Unavailable(message, hint="docs/jetson.md has what it needs; try docker run there by hand.")
         return how_it_ended(code)
 
     def kill(self) -> None:
@@ -395,7 +394,7 @@ def _build(connection: Connection, service: Service, place: guard.Place, known: 
             for name in parts:
                 tar.add(context / name, name, filter=_no_caches)
         archive.seek(0)
-        script = f"""mkdir -p {there} && tar -xf - -C {there} || exit 1
+        script = f"""mkdir -p {shlex.quote(there)} && tar -xf - -C {shlex.quote(there)} || exit 1
             DOCKER_BUILDKIT=1 {shlex.join([*argv, there])} 2>&1"""
         done = connection.run(script, stdin=archive, limit_s=IMAGE_LIMIT_S)
     if done.code:
