@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from host.engines.venv import tool_environment
 from tests.lab import virtual_board
@@ -14,6 +15,7 @@ from tests.lab.virtual_board import VirtualBoard, python_image
 from tests.project import LAB, NOWHERE, SMALL, Project
 from tools.stage import Unavailable
 from tools.tensorrt import jetpack
+from tools.usb import SIMULATED_HOST
 
 MISSING = virtual_board.missing()
 pytestmark = [pytest.mark.tool, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
@@ -91,3 +93,19 @@ def test_the_build_for_a_board_follows_its_l4t() -> None:
     assert jetpack.board_build("") == ("", "")
     with pytest.raises(Unavailable):
         jetpack.board_build("38.2.0")
+
+
+def test_the_rails_of_a_board_are_recorded_there(
+    tmp_path: Path, lab: VirtualBoard, tool_python: Callable[[str], Path]
+) -> None:
+    command = python_image("meters", tool_python("meters"))
+    settings = [f"{SIMULATED_HOST}={lab.root}"]
+    lab.add_image("mobile-accelerator/meters:0.1.0", [*command[:1], *settings, *command[1:]])
+    project = Project(Path(__file__).parent.parent, tmp_path / "work", NOWHERE)
+    argv = ["run", "meters.ina3221", "--model", "squeezenet", "--set", "duration_s=0.5"]
+    done = project.run(*argv, "--device", lab.destination)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (trace,) = (project.work / "runs" / "latest").resolve().rglob("trace.parquet")
+    table = parquet.read_table(trace)
+    assert {"vdd_in_a", "vdd_sys_gpu_a"} <= {name.lower() for name in table.column_names}
+    assert table.num_rows > 3

@@ -143,7 +143,7 @@ class BoardEngine:
         if hook := tools()[name].board_build:
             build, base = hook(self.facts.l4t)
         service = self._services[f"{name}-{build}" if build else service_of(tool, self.builds)]
-        if base and service.build:
+        if base and service.build and f"{images.BASE}_{build.upper()}" not in os.environ:
             args = {**service.build.args, "BASE": base}
             return dataclasses.replace(service, build=dataclasses.replace(service.build, args=args))
         return service
