@@ -46,7 +46,7 @@ echo "ready $PWD $(id -u):$(id -g)"
 while IFS= read -r -t %SILENCE% _; do :; done
 clean
 """
-LOOKER = "echo ready; exec cat >/dev/null"
+LOOKER = "echo 'ready -'; exec cat >/dev/null"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,4 +72,4 @@ def take(destination: Destination) -> tuple[Connection, Place]:
 
 def look(destination: Destination) -> Connection:
     """Connect to look at the board only; a run that has it is not disturbed."""
-    return Connection(destination, LOOKER.replace("ready", "ready -"))
+    return Connection(destination, LOOKER)

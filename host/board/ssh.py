@@ -19,7 +19,6 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -157,7 +156,7 @@ class Connection:
         try:
             self.greeting = self._wait_until_ready(wait_s)
         except BaseException:
-            self._end_master(signal.SIGKILL)
+            self._end_master()
             raise
         threading.Thread(target=self._beat, daemon=True).start()
 
@@ -233,7 +232,7 @@ class Connection:
             self._master.wait(wait_s)
         self._errors.seek(0)
         said = self._errors.read()
-        self._end_master(signal.SIGKILL)
+        self._end_master()
         return said
 
     @property
@@ -241,10 +240,10 @@ class Connection:
         assert self._master.stdin
         return self._master.stdin
 
-    def _end_master(self, number: signal.Signals) -> None:
+    def _end_master(self) -> None:
         self._closed.set()
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._master.pid, number)
+            os.killpg(self._master.pid, signal.SIGKILL)
         self._master.wait()
         for stream in (self._master.stdin, self._master.stdout):
             with contextlib.suppress(OSError):
@@ -295,9 +294,6 @@ class Connection:
         shown = next((line for line in lines if sign and sign in line), lines[-1] if lines else "no answer")
         message = f"{self.destination.text} cannot be reached: {shown.strip('@ ')}"
         return DeviceNotFound(message, hint=SIGNS[sign].format(**words))
-
-
-Note = Callable[[str], None]
 
 
 def _command(script: str) -> str:

@@ -16,6 +16,7 @@ from host.board.ssh import Connection
 from tools.stage import InvalidRequest, Unavailable
 
 OFF_DEGC = -256.0  # a sensor that is off reads that on Tegra
+NO_SENSOR = "PMIC-Die"  # reads 100 degC always, on every board
 FANS = ("pwm-fan", "fan", "pwm_fan")  # a fan that turns is no throttling
 
 READ = f"""
@@ -77,7 +78,7 @@ def parse(text: str) -> dict[str, Any]:
         "clocks_khz": {name: list(each) for name, each in clocks.items()},
         "governors": governors,
         "temperatures_degc": {
-            name: value / 1000 for name, value in zones if value / 1000 > OFF_DEGC and name != "PMIC-Die"
+            name: value / 1000 for name, value in zones if value / 1000 > OFF_DEGC and name != NO_SENSOR
         },
         "throttling": {name: level for name, level in cooling if level and name not in FANS},
         "over_current_events": {name: int(count) for name, count in events},

@@ -14,7 +14,6 @@ import json
 import os
 import shlex
 import subprocess
-import tarfile
 import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from host import ROOT, images, sdks
-from host.board import carry, facts, guard, state
+from host.board import carry, facts, guard, image, state
 from host.board.ssh import Connection, ConnectionLost, Destination
 from host.compose import Service, load
 from host.engines import Note, name_of, service_of
@@ -41,9 +40,7 @@ from tools.stage import (
     check_name,
 )
 
-L4T_LABEL = "mobile-accelerator.l4t"  # of an image that was built on a board: for which release
 NOT_STARTED = 125  # docker run's code for a container that never ran
-IMAGE_LIMIT_S = 3600.0
 
 
 class BoardEngine:
@@ -89,10 +86,10 @@ class BoardEngine:
     def toolchain(self, tool: str) -> str:
         """Return the id of the tool's image there, and what board that is: an engine is for one GPU."""
         self._check(tool)
-        image = self._service(tool).image
-        if image not in self._ids:
-            self._ids[image] = self._image_id(tool)
-        return f"docker:{self._ids[image]} board:{self.facts.identity}"
+        name = self._service(tool).image
+        if name not in self._ids:
+            self._ids[name] = self._image_id(tool)
+        return f"docker:{self._ids[name]} board:{self.facts.identity}"
 
     def owner(self, tool: str) -> None:
         """Stage folders here stay the caller's."""
@@ -149,53 +146,27 @@ class BoardEngine:
         return service
 
     def _image_id(self, tool: str) -> str:
-        service, where = self._service(tool), self._destination.text
+        service = self._service(tool)
         if error := self.facts.docker_error(self._destination, service.runtime):
             raise error
-        template = f'{{{{.Id}}}} {{{{index .Config.Labels "{L4T_LABEL}"}}}}'
-        argv = ["docker", "image", "inspect", "--format", template, service.image]
-        done = self.connection.run(shlex.join(argv))
-        if done.code:
-            if "no such image" not in done.stderr.lower():
-                done.check("looking for its images")
-            message = f"the image {service.image} is not on {where}"
-            hint = "Leave building it to a run; or there: docker pull, or docker build (docs/jetson.md)"
-            raise _ImageMissing(message, hint=hint)
-        id_, _, l4t = done.stdout.strip().partition(" ")
-        if l4t not in ("", "<no value>") and _branch(l4t) != _branch(self.facts.l4t):
-            message = (
-                f"the image {service.image} on {where} is for L4T {l4t}, and the board has {self.facts.l4t}"
-            )
-            hint = (
-                "Its TensorRT would not fit, and the next run builds it, after: "
-                f"{self._destination.by_hand} docker image rm {service.image}"
-            )
-            raise Unavailable(message, hint=hint)
-        return id_
+        return image.find(self.connection, service, self.facts)
 
     def _get_image(self, tool: str, *, pull: bool) -> None:
         """See to it that the board has the tool's image: pulled from the user's registry, or built there."""
         try:
             self.toolchain(tool)
             return
-        except _ImageMissing:
+        except image.Missing:
             if self._looks:
                 raise
         service, where = self._service(tool), self._destination.text
         registry = os.environ.get(images.REGISTRY, "")
         if (pull or registry) and not images.restriction(service):
-            name = images.in_registry(service.image, registry)
-            self._note(f"{where} pulls {name}")
-            commands = (["docker", "pull", name], ["docker", "tag", name, service.image])
-            script = " && ".join(map(shlex.join, commands))
-            if self.connection.run(script, limit_s=IMAGE_LIMIT_S).code == 0:
+            self._note(f"{where} pulls {service.image}")
+            if image.pull(self.connection, service, registry):
                 return
         self._note(f"building {service.image} on {where}, which may take long")
-        _build(self.connection, service, self.place, self.facts)
-
-
-class _ImageMissing(Unavailable):
-    """The board has no such image."""
+        image.build(self.connection, service, self.place, self.facts)
 
 
 class BoardProcess:
@@ -207,6 +178,7 @@ class BoardProcess:
         self._work = work
         self._note = note
         self._before: dict[str, dict[str, Any]] = {}  # how the board was before a measurement, by its folder
+        self._carried: set[str] = set()  # stage folders that are there; no other one is brought back
         self._error: StageError | None = None
         self._said = ""  # Docker's own word, else the last that was printed
         self._name = f"mobile-accelerator-{uuid.uuid4().hex[:12]}"
@@ -239,7 +211,7 @@ class BoardProcess:
         with self._channel.stdout as stream:
             for raw in stream:
                 line = raw.decode(errors="replace").rstrip("\n")
-                if folder := _done(line):
+                if (folder := _done(line)) in self._carried:
                     try:
                         self._bring_back(folder)
                     except StageError as error:
@@ -300,6 +272,7 @@ class BoardProcess:
         if sent > 10**6:
             self._note(f"{sent / 1e6:.0f} MB carried to {self._connection.destination.text}")
         carry.lay_out(self._connection, place, stage, folder / REQUEST, hashes)
+        self._carried.add(stage)
         if tools()[request.tool].commands[request.command].measures:
             self._before[stage] = state.read(self._connection)
 
@@ -356,11 +329,6 @@ def _services(place: guard.Place, known: facts.Facts) -> Mapping[str, Service]:
     }
 
 
-def _branch(l4t: str) -> str:
-    """Return what of a release's number stands for one set of libraries: 32.7 of 32.7.1."""
-    return ".".join(l4t.split(".")[:2])
-
-
 def _done(line: str) -> str:
     """Return the stage folder that a line says is done, '' for other lines."""
     if not line.startswith('{"done"'):
@@ -368,40 +336,3 @@ def _done(line: str) -> str:
     with contextlib.suppress(ValueError):
         return str(json.loads(line).get("done", ""))
     return ""
-
-
-def _no_caches(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if "__pycache__" in member.name else member
-
-
-def _build(connection: Connection, service: Service, place: guard.Place, known: facts.Facts) -> None:
-    """Build an image on the board, of the folders that its build reads.
-
-    Raises:
-        Unavailable: it could not be built; the message has the last that the build said.
-    """
-    if service.build is None:
-        message = f"the image {service.image} cannot be built on the board"
-        raise Unavailable(message, hint="compose.yaml says nothing of how.")
-    context = service.build.context
-    there = f"{place.folder}/work/context"
-    argv = ["docker", "build", "--tag", service.image, "--file", f"{there}/{service.build.dockerfile}"]
-    argv += ["--label", f"{L4T_LABEL}={known.l4t}"] if known.l4t else []
-    argv += [word for key, value in service.build.args.items() for word in ("--build-arg", f"{key}={value}")]
-    parts = [name for name in ("tools", "images", ".dockerignore") if (context / name).exists()]
-    with tempfile.TemporaryFile() as archive:
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            for name in parts:
-                tar.add(context / name, name, filter=_no_caches)
-        archive.seek(0)
-        script = f"""mkdir -p {shlex.quote(there)} && tar -xf - -C {shlex.quote(there)} || exit 1
-            DOCKER_BUILDKIT=1 {shlex.join([*argv, there])} 2>&1"""
-        done = connection.run(script, stdin=archive, limit_s=IMAGE_LIMIT_S)
-    if done.code:
-        where = connection.destination.text
-        said = " | ".join(line.strip() for line in done.stdout.splitlines()[-4:])
-        message = f"the image {service.image} could not be built on {where}: {said[-400:]}"
-        hint = "Build or pull it there by hand: docs/jetson.md has the commands."
-        if "buildx" in said:
-            hint = "Install Docker's builder there: sudo apt-get install docker-buildx"
-        raise Unavailable(message, hint=hint)
