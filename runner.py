@@ -18,8 +18,10 @@ from host.options import (
     Boards,
     Json,
     Measuring,
+    Metering,
     ModelFile,
     Networks,
+    Recording,
     Running,
     Subject,
     Work,
@@ -33,10 +35,12 @@ PLAIN: Any = {"no_args_is_help": True, "rich_markup_mode": None}  # with rich, `
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False, **PLAIN)
 images_app = typer.Typer(help="The tools' Docker images.", **PLAIN)
 phone_app = typer.Typer(help="A phone over adb.", **PLAIN)
+power_app = typer.Typer(help="A power meter, and traces of power.", **PLAIN)
 models_app = typer.Typer(help="The model zoo.", **PLAIN)
 app.add_typer(images_app, name="images")
 app.add_typer(models_app, name="models")
 app.add_typer(phone_app, name="phone")
+app.add_typer(power_app, name="power")
 
 Images = Annotated[
     Path | None,
@@ -48,6 +52,7 @@ Inputs = Annotated[
 Registry = Annotated[
     str, typer.Option(envvar="MOBILE_ACCELERATOR_REGISTRY", help="Where images are, e.g. localhost:5000.")
 ]
+Trace = typer.Option("-o", "--output", metavar="FILE.parquet|.csv", help="Where the trace goes.")
 Tools = Annotated[list[str] | None, typer.Argument(help="Tools; all if none is named.")]
 
 
@@ -88,13 +93,18 @@ about.__doc__ = __doc__
 @app.command("all")
 @with_groups
 def all_(
-    networks: Networks, measuring: Measuring, running: Running, boards: Boards, images: Images = None
+    networks: Networks,
+    measuring: Measuring,
+    metering: Metering,
+    running: Running,
+    boards: Boards,
+    images: Images = None,
 ) -> None:
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
     from host import jobs
 
     plan = jobs.plan_all(networks, measuring, running, images, boards.devices)
-    raise typer.Exit(jobs.carry_out(plan, running, boards, report=True))
+    raise typer.Exit(jobs.carry_out(plan, running, metering, boards, report=True))
 
 
 @app.command()
@@ -111,6 +121,7 @@ def prepare(networks: Networks, running: Running, images: Images = None) -> None
 def run(
     stage: Annotated[str, typer.Argument(metavar="TOOL.COMMAND", help="e.g. tflite.benchmark")],
     networks: Networks,
+    metering: Metering,
     running: Running,
     boards: Boards,
     settings: Annotated[
@@ -125,18 +136,24 @@ def run(
 
     all_settings = {**running.settings, "soc": soc}
     plan = jobs.plan_one(networks, stage, inputs or [], settings or [], images, all_settings, boards.devices)
-    raise typer.Exit(jobs.carry_out(plan, running, boards))
+    raise typer.Exit(jobs.carry_out(plan, running, metering, boards))
 
 
 @app.command()
 @with_groups
 def plan(
-    networks: Networks, measuring: Measuring, running: Running, boards: Boards, images: Images = None
+    networks: Networks,
+    measuring: Measuring,
+    metering: Metering,
+    running: Running,
+    boards: Boards,
+    images: Images = None,
 ) -> None:
     """Show what `all` would run and why, running nothing."""
     from host import jobs
 
-    jobs.preview(jobs.plan_all(networks, measuring, running, images, boards.devices), running, boards)
+    planned = jobs.plan_all(networks, measuring, running, images, boards.devices)
+    jobs.preview(planned, running, metering, boards)
 
 
 @app.command()
@@ -335,6 +352,72 @@ def phone_import(
     from host.phone_bundle import take
 
     raise typer.Exit(take.carry_out(bundle, running))
+
+
+@power_app.command("list")
+def power_list(as_json: Json = False) -> None:
+    """List the meters that are known, and which of them are here."""
+    from host import power
+
+    power.list_meters(as_json=as_json)
+
+
+@power_app.command("record")
+@with_groups
+def power_record(recording: Recording, output: Annotated[Path, Trace]) -> None:
+    """Record a meter until Ctrl-C, or as long as told."""
+    from host import power
+
+    raise typer.Exit(power.record(recording, output))
+
+
+@power_app.command("live")
+@with_groups
+def power_live(
+    recording: Recording,
+    output: Annotated[Path | None, Trace] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0: any free one.")] = 0,
+) -> None:
+    """Show a meter's trace in a browser of this machine while it is sampled, until Ctrl-C."""
+    from host import power
+
+    raise typer.Exit(power.live(recording, output, port))
+
+
+@power_app.command("energy")
+@with_groups
+def power_energy(
+    running: Running,
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace: Parquet, CSV, PT4 or PT5.")],
+    inferences: Annotated[
+        int, typer.Option(help="How many inferences ran; the load is found in the trace.")
+    ] = 0,
+    windows: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help='When: [{"start_s": 1, "end_s": 11, "inferences": 100}, ...]'),
+    ] = None,
+    channel: Annotated[str, typer.Option(help="Which channel; the whole device's if left out.")] = "",
+) -> None:
+    """Tell the energy of an inference, gross and net, with an interval; or why the trace cannot carry it."""
+    from host import traces
+
+    raise typer.Exit(traces.energy(trace, windows, inferences=inferences, channel=channel, running=running))
+
+
+@power_app.command("convert")
+@with_groups
+def power_convert(
+    running: Running,
+    file: Annotated[Path, typer.Argument(help="PT4 or PT5 of PowerTool, a CSV, or a Parquet trace.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Ending in .parquet, .csv or .pt4.")
+    ],
+    channel: Annotated[str, typer.Option(help="Which channel goes into a CSV.")] = "main",
+) -> None:
+    """Convert a power trace from one format to another."""
+    from host import traces
+
+    raise typer.Exit(traces.convert(file, output, channel=channel, running=running))
 
 
 @models_app.command("list")

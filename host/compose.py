@@ -34,6 +34,7 @@ class Build:
 class Service:
     """How a tool runs. Fields are named as in the Compose format.
 
+    `ports` (`127.0.0.1:host:container`, TCP) are published where the container has a network.
     Host paths in `volumes` (`host:container:mode`) are absolute; /dev/null stands for a folder that this host
     does not have. A service with `profiles` is built, pulled and pushed only by its name, as Compose starts
     it only by its name. What the file does not say is None, False or empty.
@@ -58,6 +59,7 @@ class Service:
     devices: tuple[str, ...] = ()
     device_cgroup_rules: tuple[str, ...] = ()
     group_add: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -74,6 +76,7 @@ class Service:
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for not_of_a_container in ("name", "image", "profiles", "build"):
             del options[not_of_a_container]
+        options["ports"] = dict(map(_published, self.ports)) if self.network_mode != "none" else {}
         options["volumes"] = tuple(volume for volume in self.volumes if not _is_nothing(volume))
         options["mem_limit"] = options.pop("mem_limit_bytes")
         options["tmpfs"] = dict(mount.partition(":")[::2] for mount in self.tmpfs)
@@ -93,6 +96,7 @@ class Service:
             "--security-opt": self.security_opt,
             "--tmpfs": self.tmpfs,
             "--volume": [volume for volume in self.volumes if not _is_nothing(volume)],
+            "--publish": self.ports,
             "--device": self.devices,
             "--device-cgroup-rule": self.device_cgroup_rules,
             "--group-add": self.group_add,
@@ -235,6 +239,21 @@ def _is_nothing(volume: str) -> bool:
     return volume.startswith(f"{os.devnull}:")
 
 
+def _ports(value: Any) -> tuple[str, ...]:
+    """Read ports that are published on this host's loopback, and refuse any other."""
+    for text in _texts(value):
+        if not re.fullmatch(r"127\.0\.0\.1:\d+:\d+", text):
+            message = f"the port {text!r} is not a 127.0.0.1:host:container: others may not reach it"
+            raise ValueError(message)
+    return _texts(value)
+
+
+def _published(port: str) -> tuple[str, tuple[str, int]]:
+    """Return a port as Docker's SDK takes it: `{"8765/tcp": ("127.0.0.1", 8765)}`."""
+    address, host, container = port.split(":")
+    return f"{container}/tcp", (address, int(host))
+
+
 def _of(kind: type) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         if type(value) is not kind:
@@ -267,5 +286,6 @@ READERS: Mapping[str, Callable[[Any], Any]] = {  # a key whose value a Service h
     "pids_limit": _of(int),
     **dict.fromkeys(("profiles", "cap_drop", "security_opt", "tmpfs"), _texts),
     **dict.fromkeys(("devices", "device_cgroup_rules", "group_add"), _texts),
+    "ports": _ports,
     "environment": _variables,
 }

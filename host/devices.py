@@ -91,7 +91,33 @@ def _state(found: phone.Found, server: phone.Server) -> tuple[phone.State | None
         return None, str(error)
 
 
-KINDS: Sequence[Callable[[], Iterable[Device]]] = (sticks, phones)
+def power_meters() -> Iterable[Device]:
+    """Yield the power meters that are here, as far as that can be told without opening one."""
+    from host import meters  # which imports every tool
+
+    host = Host.current()
+    found = [
+        Device(
+            kind="meter",
+            name=one.name,
+            state="unusable" if one.problem else "ready",
+            usable=not one.problem,
+            found=one.problem or f"--meter {name}",
+            mend=one.hint,
+            where=one.serial,
+            details={"meter": name, "serial": one.serial},
+            simulated=host.simulated,
+        )
+        for name, command in meters.commands().items()
+        for one in meters.present(command, host.root) or ()
+    ]
+    mend = "python runner.py power list says which are known"
+    yield from found or [
+        Device(kind="meter", name="", state="none", usable=None, found="no power meter is seen", mend=mend)
+    ]
+
+
+KINDS: Sequence[Callable[[], Iterable[Device]]] = (sticks, phones, power_meters)
 
 
 def board(text: str) -> Device:

@@ -165,9 +165,10 @@ def _ca_bundle() -> Check:
 
 def _devices(boards: Sequence[str]) -> Iterator[Check]:
     for device in attached(boards):
+        unusable = "absent" if device.kind == "meter" else "missing"  # energy is an extra
         yield Check(
             name=device.kind,
-            state={True: "ok", False: "missing", None: "absent"}[device.usable],
+            state={True: "ok", False: unusable, None: "absent"}[device.usable],
             found=f"{labelled(device.state, device)}: {device.summary}",
             mend=device.mend,
         )

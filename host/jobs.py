@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from host import pictures, programs, results, sdks, show, toolbox
+from host import meters, pictures, programs, results, sdks, show, toolbox
 from host.adb import bridge
 from host.engines import Engine
 from host.engines.choose import choose
-from host.options import NO_BOARDS, Boards, Measuring, Networks, Running
+from host.options import NO_BOARDS, Boards, Measuring, Metering, Networks, Running
 from host.pipeline import Forecast, Outcome, Pipeline
-from host.plan import Planner, Stage, main_job, parse_settings, prepare
+from host.plan import Planner, Stage, main_job, parse_settings, prepare, with_meter
 from host.run import Run
 from host.store import Entry, Store, sha256
 from host.weights import Chooser, Weights
@@ -25,6 +25,7 @@ from tools.names import nearest
 from tools.stage import Command, InvalidRequest, Result, write_json
 
 REPORT = "report.html"
+NO_METER = Metering()
 Target = Callable[[Planner], list[Stage]]
 Plan = Callable[[Store, bool], list[Stage]]  # the bool: to be run, so weights may be fetched
 
@@ -108,7 +109,7 @@ def for_each(
 ) -> Plan:
     """Return the plan of `target` for each network, with the files, weights and pictures that were given."""
     models = networks.found()
-    files = [_input_file(text) for text in inputs]
+    files = [input_file(text) for text in inputs]
     for model in models if images else ():
         pictures.require_image_network(model)
 
@@ -158,7 +159,8 @@ def _table(model: Model, store: Store) -> dict[str, Entry]:
         return {"layers": store.take_in({"layers": path}, "by the network's description")}
 
 
-def _input_file(text: str) -> tuple[str, Path]:
+def input_file(text: str) -> tuple[str, Path]:
+    """Return name and path of what --input gives."""
     name, equals, path = text.partition("=")
     if not equals:
         message = f"--input {text} does not say which artifact that is"
@@ -178,9 +180,16 @@ def backend(name: str) -> str:
     return name
 
 
-def carry_out(plan: Plan, running: Running, boards: Boards = NO_BOARDS, *, report: bool = False) -> int:
+def carry_out(
+    plan: Plan,
+    running: Running,
+    metering: Metering = NO_METER,
+    boards: Boards = NO_BOARDS,
+    *,
+    report: bool = False,
+) -> int:
     """Run a plan, write the run's folder, show what came out; return the exit code."""
-    ran = execute(plan, running, boards, report=report)
+    ran = execute(plan, running, metering, boards, report=report)
     show.outcomes(ran.document, ran.outcomes, ran.folder, as_json=running.as_json)
     return results.exit_code(ran.outcomes.values(), tolerant=report)
 
@@ -193,21 +202,37 @@ def end(ran: Ran) -> int:
     return results.exit_code(ran.outcomes.values(), tolerant=False)
 
 
-def execute(plan: Plan, running: Running, boards: Boards = NO_BOARDS, *, report: bool = False) -> Ran:
+def execute(
+    plan: Plan,
+    running: Running,
+    metering: Metering = NO_METER,
+    boards: Boards = NO_BOARDS,
+    *,
+    report: bool = False,
+) -> Ran:
     """Run a plan and write the run's folder."""
     from host.live import show_progress  # `plan` has no use for it
 
     store = Store(running.work.resolve())
-    with store.locked():
-        stages = plan(store, True)
+    with store.locked(), _meter(metering, running) as meter:
+        stages = _with_meter(plan(store, True), meter)
         engine = _engine(stages, store, running, report=report)
-        run = Run(store.work)
+        run = Run(store.work, meter.record() if meter else None)
         with (
             _board_engines(stages, running, boards) as elsewhere,
             show_progress(stages) as listener,
             _way_to_phones(stages, store, running),
         ):
-            pipeline = Pipeline(engine, store, run, listener, running.limit_s, running.keep_going, elsewhere)
+            pipeline = Pipeline(
+                engine,
+                store,
+                run,
+                listener,
+                running.limit_s,
+                running.keep_going,
+                meter.engine(engine) if meter else None,
+                elsewhere,
+            )
             try:
                 try:
                     pipeline.execute(stages)
@@ -221,16 +246,17 @@ def execute(plan: Plan, running: Running, boards: Boards = NO_BOARDS, *, report:
     return Ran(stages=stages, document=document, outcomes=pipeline.outcomes, folder=folder)
 
 
-def preview(plan: Plan, running: Running, boards: Boards = NO_BOARDS) -> None:
+def preview(plan: Plan, running: Running, metering: Metering, boards: Boards = NO_BOARDS) -> None:
     """Show what a plan would run and why, running nothing."""
     store = Store(running.work.resolve(), writes=False)
-    stages = plan(store, False)
+    with _meter(metering, running, lock=False) as meter:
+        stages = _with_meter(plan(store, False), meter)
     sdks.give(running.sdks, store.work)
     builds = {**running.builds, **sdks.builds()}
     engine = choose(running.engine, store.work, [], pull=False, note=note, builds=builds)
     with _board_engines(stages, running, boards, looks=True) as elsewhere:
         known = Forecast(engine, store, boards=elsewhere).preview(stages)
-    show.plan(stages, known, engine, as_json=running.as_json)
+    show.plan(stages, known, engine, meter.record() if meter else None, as_json=running.as_json)
 
 
 def report_again(name: str, running: Running) -> Path:
@@ -248,10 +274,32 @@ def report_again(name: str, running: Running) -> Path:
     return run.folder / REPORT
 
 
+def _meter(
+    metering: Metering, running: Running, *, lock: bool = True
+) -> contextlib.AbstractContextManager[meters.Chosen | None]:
+    sets = metering.meter_set or ()
+    return meters.held(metering.meter, metering.meter_serial, sets, running.settings, lock=lock)
+
+
+def _with_meter(stages: list[Stage], meter: meters.Chosen | None) -> list[Stage]:
+    """Return the stages, with a recording and an energy for each that measures if there is a meter.
+
+    Raises:
+        InvalidRequest: the meter is one that plays a file.
+    """
+    if meter is None or meter.command is None:
+        return stages
+    if meter.command.inputs:
+        message = f"{meter.command.meter} plays a recorded trace, which is none of what is measured now"
+        raise InvalidRequest(message, hint="Choose a meter: python runner.py power list")
+    return list(with_meter(stages, meter.command, meter.params))
+
+
 def _engine(stages: Iterable[Stage], store: Store, running: Running, *, report: bool) -> Engine:
     sdks.give(running.sdks, store.work)
     builds = {**running.builds, **sdks.builds()}
-    wanted = dict.fromkeys(stage.command.runs_as for stage in stages if not stage.device)
+    here = (stage.command for stage in stages if not stage.device)
+    wanted = dict.fromkeys(command.runs_as for command in here if not meters.host_only(command))
     if report:
         wanted["report"] = None
     engine = choose(running.engine, store.work, wanted, pull=running.pull, note=note, builds=builds)

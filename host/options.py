@@ -51,6 +51,9 @@ Precisions = Annotated[
 ]
 
 
+Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
+Pull = Annotated[bool, typer.Option("--pull", help="Pull missing images instead of building them.")]
+
 Soc = Annotated[
     str,
     typer.Option(
@@ -70,19 +73,80 @@ BenchmarkModel = Annotated[
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Metering:
+    """Which meter records what is measured."""
+
+    meter: Annotated[
+        str, typer.Option(metavar="NAME|auto", help="Energy too, by this meter; auto: the one that is here.")
+    ] = ""
+    meter_serial: Annotated[
+        str, typer.Option(metavar="SERIAL", help="Which, where there is more than one of its kind.")
+    ] = ""
+    meter_set: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A parameter of the meter, e.g. its output voltage."),
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recording:
+    """How a meter is recorded by itself."""
+
+    meter: Annotated[
+        str, typer.Option(metavar="NAME|auto", help="Which meter; auto: the one that is here.")
+    ] = "auto"
+    meter_serial: Annotated[
+        str, typer.Option(metavar="SERIAL", help="Which, where there is more than one of its kind.")
+    ] = ""
+    meter_set: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A parameter of the meter, e.g. its output voltage."),
+    ] = None
+    duration_s: Annotated[float, typer.Option(min=0.0, help="End after so many seconds; 0: at Ctrl-C.")] = 0.0
+    samples: Annotated[
+        int, typer.Option(min=0, help="End after so many samples, if the meter can; 0: no.")
+    ] = 0
+    start_ma: Annotated[
+        float, typer.Option(help="Begin at the first sample of so many mA, if the meter can; 0: at once.")
+    ] = 0.0
+    stop_ma: Annotated[
+        float, typer.Option(help="End when the current stays below, if the meter can; 0: no.")
+    ] = 0.0
+    input: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=PATH", help="A file that it reads: replay's `recorded`."),
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False
+    engine: Engine = "auto"
+    pull: Pull = False
+    work: Work = WORK
+    phone: Phone = ""
+    as_json: Json = False
+
+    @property
+    def sets(self) -> list[str]:
+        """What was asked of the meter's own parameters, each `name=value`."""
+        own = {"samples": self.samples, "start_ma": self.start_ma, "stop_ma": self.stop_ma}
+        return [*(f"{name}={value}" for name, value in own.items() if value), *(self.meter_set or ())]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters that meters take by name."""
+        return {"duration_s": self.duration_s, "phone": self.phone}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Running:
     """How stages are run."""
 
-    engine: Annotated[str, typer.Option(help="auto, docker or venv.")] = "auto"
+    engine: Engine = "auto"
     work: Work = WORK
     tensorflow: Annotated[
         str, typer.Option(help="2.15, or 1.15 for what cannot read graphs of newer ones.")
     ] = "2.15"
     # the longest stage seen is the conversion of a large network, in minutes
     limit_s: Annotated[float, typer.Option(min=1.0, help="Time limit for one stage, in seconds.")] = 1800.0
-    pull: Annotated[bool, typer.Option("--pull", help="Pull missing images instead of building them.")] = (
-        False
-    )
+    pull: Pull = False
     sdk: Annotated[
         list[str] | None,
         typer.Option("--sdk", metavar="TOOL=PATH", help="A vendor's SDK that you have: folder or archive."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -12,11 +13,12 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from host import sdks
-from host.engines import Engine
+from host.engines import Engine, Process
+from host.metering import Recording
 from host.plan import Stage
 from host.run import Run
 from host.session import Session
-from host.store import Entry, Store, stage_key
+from host.store import Entry, Store, sha256, stage_key
 from tools.stage import Request, Result, StageError
 
 
@@ -75,17 +77,19 @@ class Forecast:
         engine: Engine,
         store: Store,
         keep_going: bool = True,
+        meter_engine: Engine | None = None,
         boards: Mapping[str, Engine] = MappingProxyType({}),
     ) -> None:
         self._engine = engine
+        self._meter_engine = meter_engine or engine
         self._boards = boards
         self._store = store
         self._keep_going = keep_going
         self.outcomes: dict[Stage, Outcome] = {}
 
     def engine_of(self, stage: Stage) -> Engine:
-        """Return what runs a stage: the engine of its board, or this host's."""
-        return self._boards.get(stage.device, self._engine)
+        """Return what runs a stage: the engine of its board, or this host's, or a meter's."""
+        return self._boards.get(stage.device) or (self._meter_engine if stage.command.meter else self._engine)
 
     def preview(self, stages: Iterable[Stage]) -> Mapping[Stage, Outcome]:
         """Return what is known of each stage without running one: a hit in the store, or an error.
@@ -108,7 +112,7 @@ class Forecast:
             return None
         try:
             key = self._key(stage)
-            entry = self._store.find(key) if stage.command.cached and not stage.command.fresh else None
+            entry = self._store.find(key) if stage.is_cached and not stage.command.fresh else None
         except StageError as error:
             return Outcome(error=error)
         if entry is None:
@@ -128,16 +132,27 @@ class Forecast:
     def _sources(self, stage: Stage) -> Iterator[tuple[str, str, Entry]]:
         """Yield each input with the name that it has where it is made, and the entry that holds it."""
         for artifact, source in stage.inputs.items():
-            entry = self.outcomes[source].entry if isinstance(source, Stage) else source
-            assert entry is not None
+            entry = self._made(source) if isinstance(source, Stage) else source
             yield artifact, stage.made_name(artifact), entry
+
+    def _made(self, stage: Stage) -> Entry:
+        """Return what a stage made: an entry of the store, or of the run if the store does not keep it."""
+        outcome = self.outcomes[stage]
+        if outcome.entry:
+            return outcome.entry
+        assert outcome.result
+        assert outcome.folder
+        outputs = outcome.result.outputs
+        hashes = {name: sha256(outcome.folder / path) for name, path in outputs.items()}
+        return Entry(folder=outcome.folder, result=outcome.result, sha256=hashes)
 
 
 class Pipeline(Forecast):
     """Executes stages on one engine, into one store and one run.
 
-    `keep_going`: after a failure go on with all that does not need the failed stage; else stop. `boards` are
-    the engines of stages that run elsewhere, by their `device`.
+    `keep_going`: after a failure go on with all that does not need the failed stage; else stop.
+    `meter_engine` runs the meter, where that is not the engine of all else. `boards` are the engines of
+    stages that run elsewhere, by their `device`.
     """
 
     def __init__(
@@ -148,12 +163,14 @@ class Pipeline(Forecast):
         listener: Listener,
         limit_s: float,
         keep_going: bool,
+        meter_engine: Engine | None = None,
         boards: Mapping[str, Engine] = MappingProxyType({}),
     ) -> None:
-        super().__init__(engine, store, keep_going, boards)
+        super().__init__(engine, store, keep_going, meter_engine, boards)
         self._run = run
         self._listener = listener
         self._limit_s = limit_s
+        self._recordings: dict[Stage, Stage] = {}  # of each measurement that a meter is to be beside
         self.processes: list[dict[str, Any]] = []
 
     def execute(self, stages: Iterable[Stage]) -> Mapping[Stage, Outcome]:
@@ -163,6 +180,7 @@ class Pipeline(Forecast):
             KeyboardInterrupt: the user interrupted; `outcomes` then says so of all that was not done.
         """
         pending = list(stages)
+        self._recordings = {stage.of: stage for stage in pending if stage.of and stage.command.meter}
         try:
             while pending := self._settle(pending):
                 ready = [stage for stage in pending if self._is_ready(stage)]
@@ -189,15 +207,23 @@ class Pipeline(Forecast):
             stage for stage in pending if stage.command.runs_as == tool and self.engine_of(stage) is engine
         ]
         try:
-            process = engine.start(tool, self._store.work, self._listener.note)
+            process = self._start(engine, tool)
         except StageError as error:
             for stage in filter(self._is_ready, mine):
                 self._finish(stage, Outcome(error=error))
             return
+        with self._session(tool, process) as session:
+            self._feed(session, mine)
+
+    def _start(self, engine: Engine, tool: str) -> Process:
+        return engine.start(tool, self._store.work, self._listener.note)
+
+    @contextlib.contextmanager
+    def _session(self, tool: str, process: Process) -> Iterator[Session]:
         begun = time.monotonic()
         try:
             with Session(process, self._store.work) as session:
-                self._feed(session, mine)
+                yield session
         finally:
             seconds = round(time.monotonic() - begun, 3)
             self.processes.append({"tool": tool, "command": process.command, "seconds": seconds})
@@ -210,24 +236,52 @@ class Pipeline(Forecast):
             if not ready:
                 return
             stage = min(ready, key=_rank)
-            self._finish(stage, self._run_stage(session, stage))
+            if recording := self._recordings.get(stage):
+                self._run_metered(session, stage, recording)
+            else:
+                self._finish(stage, self._run_stage(session, stage))
 
-    def _run_stage(self, session: Session, stage: Stage) -> Outcome:
+    def _run_metered(self, session: Session, stage: Stage, recording: Stage) -> None:
+        """Run a stage that measures, with a meter's recording beside it if the meter's tool starts."""
+        tool = recording.command.runs_as
+        try:
+            process = self._start(self.engine_of(recording), tool)
+        except StageError as error:
+            self._finish(stage, self._run_stage(session, stage))
+            self._finish(recording, Outcome(error=error))
+            return
+        with self._session(tool, process) as meter:
+            folder = self._run.stage_path(recording)
+            beside = Recording(meter, folder, lambda: self._run_stage(meter, recording))
+            try:
+                outcome = self._run_stage(session, stage, beside)
+            finally:
+                beside.end()
+        self._finish(stage, outcome)
+        if beside.outcome or not outcome.error:  # else it ends as all do that need a stage that failed
+            recorded = beside.outcome or Outcome()
+            why = recorded.error or beside.problem
+            self._finish(recording, dataclasses.replace(recorded, error=why))
+
+    def _run_stage(self, session: Session, stage: Stage, beside: Recording | None = None) -> Outcome:
         """Run one stage in the started tool, and keep what it made if it is complete."""
         self._listener.started(stage)
         begun, key = time.monotonic(), self._key(stage)
         try:
             folder = self._folder(stage, key)
             self._hand_over(stage, folder)
+            if beside:
+                beside.ask(folder)
             with self._run.log(stage).open("w") as log:
                 result = session.run(
                     folder,
                     log=log,
                     on_progress=lambda fraction, message: self._listener.progress(stage, fraction, message),
                     limit_s=self._limit_s,
+                    on_meter=beside.told if beside else lambda _: None,
                 )
             result.raise_error()
-            entry = self._keep(stage, key) if stage.command.cached else None
+            entry = self._keep(stage, key) if stage.is_cached else None
             folder = entry.folder if entry else folder
             seconds = time.monotonic() - begun
             return Outcome(seconds=seconds, key=key, folder=folder, entry=entry, result=result)
@@ -243,7 +297,7 @@ class Pipeline(Forecast):
             self._store.discard(key)  # what a failure left; a finished stage has its own name by now
 
     def _folder(self, stage: Stage, key: str) -> Path:
-        return self._store.part(key) if stage.command.cached else self._run.stage_folder(stage)
+        return self._store.part(key) if stage.is_cached else self._run.stage_folder(stage)
 
     def _keep(self, stage: Stage, key: str) -> Entry:
         entry = self._store.commit(key)

@@ -18,6 +18,7 @@ from tools.stage import Command, InvalidRequest
 
 PRECISION = "precision"  # the parameter that decides which of an artifact's forms a stage reads
 PREPARE = ("graph", "ckpt_index", "frozen", "reference")
+ENERGY = "energy.per-inference"  # reads the trace of a meter and the windows of a measurement
 IMPORT = "tf1.import-weights"  # makes what tf1.generate-weights makes, from a trained checkpoint
 
 
@@ -28,6 +29,7 @@ class Stage:
     `made_as` has the names that inputs have where they are made, if those are others: a benchmark in int8
     reads as its `tflite` what is made as `tflite_int8`. `weights` says which the model's are, and why; None
     where a plan does without them. `device` is the board that it runs on, as --device names it, "" for here.
+    `of` is the measurement that a meter is recorded beside, or whose energy is calculated.
     """
 
     model: str
@@ -37,15 +39,23 @@ class Stage:
     device: str = ""
     made_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
     weights: Weights | None = None
+    of: Stage | None = None
 
     @property
     def name(self) -> str:
-        """`tool.command`, with the parameters that set it apart from its siblings in the main job."""
+        """`tool.command`, with what sets it apart from its siblings in the main job."""
+        if self.of:
+            return f"{self.command.full_name} of {self.of.name}"
         keys = {key for variant in self.command.variants for key in variant}
         if self.params.get(PRECISION) != self.command.params.get(PRECISION):
             keys.add(PRECISION)
         variant = [str(self.params[key]) for key in sorted(keys)] + ([self.device] if self.device else [])
         return self.command.full_name + (f"[{','.join(variant)}]" if variant else "")
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the store keeps what it makes; a measurement's energy stays with the run, as its trace."""
+        return self.command.cached and self.of is None
 
     @property
     def outputs(self) -> Mapping[str, str]:
@@ -57,8 +67,9 @@ class Stage:
         return self.made_as.get(artifact, artifact)
 
     def needs(self) -> Iterator[Stage]:
-        """Yield the stages whose outputs it reads."""
-        yield from dict.fromkeys(source for source in self.inputs.values() if isinstance(source, Stage))
+        """Yield the stages whose outputs it reads, and the one that it is of."""
+        sources = (self.of, *self.inputs.values())
+        yield from dict.fromkeys(source for source in sources if isinstance(source, Stage))
 
     def ancestors(self) -> set[Stage]:
         """Return all stages that it needs, and those that they need."""
@@ -177,6 +188,24 @@ def main_job(
                     for params in variants(command, precisions):
                         planner.add(command, params, device=device)
     return planner.stages
+
+
+def with_meter(stages: Iterable[Stage], meter: Command, params: Mapping[str, Any]) -> Iterator[Stage]:
+    """Yield the stages, and after each that measures the recording beside it and its energy."""
+    energy = toolbox.find(ENERGY)
+    for stage in stages:
+        yield stage
+        if stage.command.measures:
+            chosen = {**meter.params, **params}
+            trace = Stage(model=stage.model, command=meter, params=chosen, inputs={}, of=stage)
+            yield trace
+            yield Stage(
+                model=stage.model,
+                command=energy,
+                params=dict(energy.params),
+                inputs={"trace": trace, "windows": stage},
+                of=stage,
+            )
 
 
 def variants(command: Command, precisions: Sequence[str]) -> Iterator[Mapping[str, Any]]:

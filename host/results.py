@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from host import ROOT
+from host import ROOT, energy_record
 from host.engines import Engine
 from host.pipeline import Outcome, Pipeline
 from host.plan import IMPORT, Stage
@@ -44,13 +44,23 @@ def about(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
         "weights": {
             stage.model: weights(stage, pipeline.outcomes) for stage in pipeline.outcomes if stage.weights
         },
+        "meter": run.meter,
         "processes": pipeline.processes,
         "stages": [_stage(stage, outcome, run) for stage, outcome in pipeline.outcomes.items()],
     }
 
 
-def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, folder: Path) -> dict[str, Any]:
-    """Return the record of one measurement; paths in it are relative to results.json in `folder`."""
+def record(
+    stage: Stage,
+    outcomes: Mapping[Stage, Outcome],
+    engine: Engine,
+    folder: Path,
+    meter: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the record of one measurement; paths in it are relative to results.json in `folder`.
+
+    `meter` is that of the run, None if none was asked for.
+    """
     outcome = outcomes[stage]
     result, error, why = outcome.result, outcome.error, outcome.why
     metrics = dict(result.metrics if result else error.metrics if error else {})
@@ -64,6 +74,9 @@ def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, fold
             ("precision", "fp32"),
         )
     }
+    files = _files(outcome, folder)
+    energy = energy_record.of(stage, outcomes, meter, folder)
+    files["files"] |= energy.pop("files")
     return {
         "model": stage.model,
         "backend": stage.command.tool,
@@ -76,12 +89,12 @@ def record(stage: Stage, outcomes: Mapping[Stage, Outcome], engine: Engine, fold
         "latency_ms": _latency(metrics) if ok else None,
         "throughput_per_s": metrics.get("throughput_per_s") if ok else None,
         "breakdown_ms": _breakdown(metrics) if ok else None,
-        **_files(outcome, folder),
+        **files,
         "load_ms": metrics.get("load_ms") if ok else None,
         "first_inference_ms": metrics.get("first_inference_ms") if ok else None,
         "peak_rss_mb": metrics.get("peak_rss_mb") if ok else None,
         "correctness": _correctness(metrics),
-        "energy": None,
+        **energy,
         "weights": weights(stage, outcomes),
         "artifacts": _artifacts(stage, outcomes, folder),
         "versions": dict(result.versions) if result else {},
@@ -193,7 +206,8 @@ def save(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
         "schema": SCHEMA,
         "run": about(run, engine, pipeline),
         "records": [
-            record(stage, pipeline.outcomes, pipeline.engine_of(stage), run.folder) for stage in measured
+            record(stage, pipeline.outcomes, pipeline.engine_of(stage), run.folder, run.meter)
+            for stage in measured
         ],
     }
     jsonschema.validate(data, json.loads(SCHEMA_FILE.read_text()))

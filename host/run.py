@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from host import machine
 from host.plan import Stage
@@ -16,7 +18,9 @@ from tools.stage import InvalidRequest, check_name
 class Run:
     """A run's folder. It is `<id>.part` while the run goes on and gets its name, whole, at the end."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, meter: Mapping[str, Any] | None = None) -> None:
+        """Make it below `work`; `meter` is what results.json says of the run's, None if none was wanted."""
+        self.meter = meter
         self.started = dt.datetime.now().astimezone()
         self.host = machine.facts()  # now: later the load is the run's own
         runs = work / "runs"
@@ -48,9 +52,13 @@ class Run:
         """Return the path of a stage's log."""
         return self.folder / "logs" / f"{_file_name(stage)}.log"
 
+    def stage_path(self, stage: Stage) -> Path:
+        """Return the folder of a stage that the store does not keep, such as a measurement."""
+        return self.folder / "stages" / _file_name(stage)
+
     def stage_folder(self, stage: Stage) -> Path:
-        """Return a fresh folder for a stage that the store does not keep, such as a measurement."""
-        folder = self.folder / "stages" / _file_name(stage)
+        """Return that folder, made anew."""
+        folder = self.stage_path(stage)
         shutil.rmtree(folder, ignore_errors=True)  # there in a run whose report is made anew
         folder.mkdir(parents=True)
         return folder

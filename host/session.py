@@ -15,6 +15,7 @@ from host.engines import Process
 from tools.stage import RESULT, Result, StageError
 
 OnProgress = Callable[[float, str], None]
+OnMeter = Callable[[str], None]
 
 
 class ToolEnded(StageError):
@@ -46,8 +47,18 @@ class Session:
         self._process.kill()
         self.alive = False
 
-    def run(self, folder: Path, *, log: TextIO, on_progress: OnProgress, limit_s: float) -> Result:
+    def run(
+        self,
+        folder: Path,
+        *,
+        log: TextIO,
+        on_progress: OnProgress,
+        limit_s: float,
+        on_meter: OnMeter = lambda _: None,
+    ) -> Result:
         """Run one stage folder and return what its result.json says, errors included.
+
+        `on_meter` is told `start` and `stop`, as tools/metered.py has them.
 
         Raises:
             ToolEnded: the process died, or ran past `limit_s` seconds and was killed.
@@ -66,6 +77,8 @@ class Session:
                 return Result.read(folder)
             elif "progress" in event:
                 on_progress(event["progress"], event.get("message", ""))
+            elif "meter" in event:
+                on_meter(event["meter"])
 
     def _next(self, folder: Path, until: float, limit_s: float) -> str:
         try:
@@ -100,4 +113,4 @@ def _event(line: str) -> dict[str, Any] | None:
         event = json.loads(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) and event.keys() & {"progress", "done"} else None
+    return event if isinstance(event, dict) and event.keys() & {"progress", "done", "meter"} else None

@@ -17,6 +17,7 @@ from rich.text import Text
 from host.engines import Engine
 from host.pipeline import Outcome
 from host.plan import Stage
+from tools import metered
 
 PIPE_WIDTH = (
     200  # characters; a table in a pipe is not to be folded to the 80 of a terminal that is not there
@@ -34,6 +35,7 @@ COLUMNS = (
     "correctness",
     "status",
 )
+ENERGY = ("net mJ (95 %)", "gross mJ")  # columns, where a meter was asked for
 
 
 def print_json(data: object) -> None:
@@ -81,12 +83,15 @@ def _results(records: Sequence[Mapping[str, Any]]) -> None:
     for model in dict.fromkeys(record["model"] for record in records):
         print(f"\n{model}")
         mine = [record for record in records if record["model"] == model]
-        table(COLUMNS, [_row(record) for record in mine])
-        for line in dict.fromkeys(itertools.chain(*map(_beside, mine))):  # records share their conversions
+        metered = any(record["energy"] or record["energy_reason"] for record in mine)
+        columns = (*COLUMNS[:-2], *ENERGY, *COLUMNS[-2:]) if metered else COLUMNS
+        table(columns, [_row(record, metered=metered) for record in mine])
+        lines = itertools.chain(*map(_beside, mine), _without_energy(mine))
+        for line in dict.fromkeys(lines):  # records share their conversions
             print(line)
 
 
-def _row(record: Mapping[str, Any]) -> list[str | Text]:
+def _row(record: Mapping[str, Any], *, metered: bool) -> list[str | Text]:
     latency = record["latency_ms"] or {}
     status = record["status"] + (" (simulated)" if record["simulated"] else "")
     if record["metadata"].get("scenario") == "throughput":
@@ -100,9 +105,30 @@ def _row(record: Mapping[str, Any]) -> list[str | Text]:
         _number(record["throughput_per_s"]),
         _number(record["load_ms"]),
         _number(record["peak_rss_mb"]),
+        *(_energy(record["energy"]) if metered else ()),
         _correctness(record["correctness"]),
         Text(status, style=STYLES.get(record["status"], "red")),
     ]
+
+
+def _energy(found: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return net energy with its interval, and gross energy."""
+    if found is None:
+        return "-", "-"
+    low, high = map(_number, found["net_ci95_mj"])
+    label = " (simulated)" if found["simulated"] else ""
+    return f"{_number(found['net_mj'])} ({low} to {high}){label}", _number(found["gross_mj"])
+
+
+def _without_energy(records: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """Yield why measurements have no energy, those with the same reason together."""
+    names: dict[str, list[str]] = {}
+    for record in records:
+        if reason := record["energy_reason"]:
+            text = f"{' '.join(reason.split())}. {record['energy_hint']}"
+            names.setdefault(text, []).append(backend(record))
+    for text, without in names.items():
+        yield f"no energy of {', '.join(dict.fromkeys(without))}: {text}"
 
 
 def _beside(record: Mapping[str, Any]) -> Iterable[str]:
@@ -149,7 +175,8 @@ def _number(value: float | None) -> str:
     """Three significant digits at least, no exponent, '-' for what was not measured."""
     if value is None:
         return "-"
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.01 else f"{value:.5f}"
+    size = abs(value)  # a net energy may be below zero
+    return f"{value:.0f}" if size >= 100 else f"{value:.3g}" if size >= 0.01 else f"{value:.5f}"
 
 
 def _findings(known: Mapping[Stage, Outcome]) -> None:
@@ -213,20 +240,29 @@ def warnings(known: Mapping[Stage, Outcome]) -> Iterable[str]:
                 yield f"\n{stage.model} {stage.name}: warning: {text}"
 
 
-def plan(stages: Sequence[Stage], known: Mapping[Stage, Outcome], engine: Engine, *, as_json: bool) -> None:
-    """Show what would run and why."""
+def plan(
+    stages: Sequence[Stage],
+    known: Mapping[Stage, Outcome],
+    engine: Engine,
+    meter: Mapping[str, Any] | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Show what would run and why; `meter` is that of the run, None if none was asked for."""
     rows = [(stage.model, stage.name, *_forecast(stage, known.get(stage))) for stage in stages]
     weights = {stage.model: stage.weights.record() for stage in stages if stage.weights}
     if as_json:
         keys = ("model", "stage", "action", "why")
         listed = [dict(zip(keys, row, strict=True)) for row in rows]
-        about = {"engine": engine.name, "engine_reason": engine.why, "weights": weights}
+        about = {"engine": engine.name, "engine_reason": engine.why, "weights": weights, "meter": meter}
         print_json({**about, "stages": listed})
         return
     print(f"engine {engine.name}: {engine.why}")
     table(("model", "stage", "action", "why"), rows)
     for line in weight_lines(weights):
         print(line)
+    if meter and meter["reason"]:
+        print(f"\nno energy: {meter['reason']}. {meter['hint']}")
 
 
 def _forecast(stage: Stage, outcome: Outcome | None) -> tuple[str, str]:
@@ -236,5 +272,10 @@ def _forecast(stage: Stage, outcome: Outcome | None) -> tuple[str, str]:
         return "cached", f"in the store as {outcome.key}"
     if stage.command.measures:
         return "measure", "measurements are never taken from the cache"
+    if stage.command.meter:
+        least_s = metered.Schedule.of(0, 0).total_s
+        return "record", f"while the measurement makes its windows, {least_s:.0f} s at least"
+    if stage.of:
+        return "run", "finds the energy of an inference in the meter's trace"
     makes = ", ".join(stage.outputs) or "its result"
     return "run", f"makes {makes}, which the store does not have"

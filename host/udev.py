@@ -1,4 +1,4 @@
-"""`doctor --install-udev`: lets every user of this host open sticks and cameras, not root only.
+"""`doctor --install-udev`: lets every user of this host open its devices, not root only.
 
 A rule sets the mode of a device's node below /dev/bus/usb each time it appears, under any of its ids (man 7
 udev). Containers get the same nodes, so this serves both engines.
@@ -14,12 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from host import ROOT
+from tools import power_monitors
 from tools.movidius import NAMES, VENDOR
 from tools.stage import StageError, Unavailable
 
 FOLDER = Path("/etc/udev/rules.d")
 FILE = "97-myriad-usbboot.rules"  # the name that OpenVINO's own installer uses
-HEAD = "# Every user may open Neural Compute Sticks and OAK cameras; ModemManager leaves them alone."
+HEAD = "# Every user may open sticks, OAK cameras and power monitors; ModemManager leaves them alone."
 RULE = (
     f'SUBSYSTEM=="usb", ENV{{DEVTYPE}}=="usb_device", ATTR{{idVendor}}=="{VENDOR}", ATTR{{idProduct}}=="%s", '
     'MODE="0666", ENV{ID_MM_DEVICE_IGNORE}="1"'
@@ -27,8 +28,8 @@ RULE = (
 
 
 def rules() -> str:
-    """Return the file's text: sticks and cameras, without firmware and with it."""
-    return "\n".join([HEAD, *(RULE % product for product in NAMES), ""])
+    """Return the file's text: sticks and cameras, without firmware and with it, and power monitors."""
+    return "\n".join([HEAD, *(RULE % product for product in NAMES), *power_monitors.RULES, ""])
 
 
 def install(confirm: Callable[[str], bool], folder: Path = FOLDER) -> str:

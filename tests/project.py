@@ -53,7 +53,9 @@ class Project:
         shutil.copytree(ROOT, folder, ignore=NOT_COPIED)
         return cls(folder, folder / "work")
 
-    def add_tool(self, name: str, module: Path, lock: Path = LAB / "requirements.txt") -> None:
+    def add_tool(
+        self, name: str, module: Path, lock: Path = LAB / "requirements.txt", settings: str = "*tool"
+    ) -> None:
         """One module, one image folder, one compose service, and nothing else."""
         shutil.copy(module, self.folder / "tools" / f"{name}.py")
         image = self.folder / "images" / name
@@ -63,7 +65,7 @@ class Project:
         compose = self.folder / "compose.yaml"
         text = compose.read_text()
         service = f"""  {name}:
-    <<: *tool
+    <<: {settings}
     image: mobile-accelerator/{name}:${{MOBILE_ACCELERATOR_VERSION:-0.1.0}}
     build: {{<<: *build, args: {{<<: *args, TOOL: {name}}}}}
 

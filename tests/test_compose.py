@@ -37,6 +37,8 @@ ENVIRONMENTS = {
         "MOBILE_ACCELERATOR_USB": "/dev/bus/usb",
         "REQUESTS_CA_BUNDLE": "/srv/ca.pem",
         "PIP_CONFIG_FILE": "/srv/pip.conf",
+        "MOBILE_ACCELERATOR_LIVE_NETWORK": "bridge",
+        "MOBILE_ACCELERATOR_LIVE_PORT": "9000",
     },
     "set but empty": {"MOBILE_ACCELERATOR_WORK": "", "SSL_CERT_FILE": "", "MOBILE_ACCELERATOR_UID": ""},
     "relative": {"MOBILE_ACCELERATOR_WORK": "../elsewhere/./work", "SSL_CERT_FILE": "/srv/other.pem"},
@@ -103,6 +105,8 @@ def test_bad_variables(text: str, complaint: str) -> None:
         (MINIMAL % ", volumes: ['/work']", "not a host:container:mode"),
         (MINIMAL % ", volumes: [{type: bind, source: /a, target: /b}]", "not of type str"),
         (MINIMAL % ", build: {context: ., secrets: [ca]}", "ca"),
+        (MINIMAL % ", ports: ['8765:8765']", "others may not reach it"),
+        (MINIMAL % ", ports: ['0.0.0.0:8765:8765']", "others may not reach it"),
         (MINIMAL % ", user: '${WHO:?say who}'", "say who"),
         (MINIMAL % "" + "\nvolumes: {}", "unknown key volumes"),
         ("services: {toy: {image: toy}}", "network_mode"),
@@ -158,6 +162,19 @@ def test_every_setting_reaches_the_container(tmp_path: Path) -> None:
         "device_cgroup_rules": ["c 189:* rmw"],
         "group_add": ["44"],
         "environment": {"A": "1"},
+    }
+
+
+def test_a_meter_has_no_network_but_for_its_page() -> None:
+    usual = load(COMPOSE_FILE, {})["meters"].container_options()
+    assert usual["network_mode"] == "none"
+    assert "ports" not in usual
+    live = {"MOBILE_ACCELERATOR_LIVE_NETWORK": "bridge", "MOBILE_ACCELERATOR_LIVE_PORT": "9000"}
+    shown = load(COMPOSE_FILE, live)
+    assert shown["meters"].container_options()["ports"] == {"9000/tcp": ("127.0.0.1", 9000)}
+    assert {name for name, service in shown.items() if service.network_mode != "none"} <= {
+        "meters",
+        "monsoon",
     }
 
 
@@ -224,6 +241,7 @@ def _service(name: str, data: dict[str, Any]) -> Service:
     """A service from Compose's own normal form; a key that Service does not have fails."""
     build = data.pop("build")
     volumes = data.pop("volumes")
+    ports = [f"{p['host_ip']}:{p['published']}:{p['target']}" for p in data.pop("ports", ())]
     lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
     plain = {key: value for key, value in data.items() if value is not None and key not in lists}
     return Service(
@@ -231,6 +249,7 @@ def _service(name: str, data: dict[str, Any]) -> Service:
         build=Build(**{**build, "context": Path(build["context"])}),
         volumes=tuple(f"{v['source']}:{v['target']}:{'ro' if v.get('read_only') else 'rw'}" for v in volumes),
         mem_limit_bytes=int(plain.pop("mem_limit")),
+        ports=tuple(ports),
         **lists,
         **plain,
     )

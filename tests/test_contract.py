@@ -81,9 +81,9 @@ def test_every_input_has_one_maker() -> None:
     inputs = {
         name for command in toolbox.commands() for name in command.inputs if name not in command.optional
     }
-    # `results` and `measured` the runner writes, a trained `checkpoint` a person has; `described` each file
-    # format has a command for, and the plan says which
-    for artifact in inputs - {"results", "measured", "checkpoint", "described"}:
+    # `results` and `measured` the runner writes, a trained `checkpoint` and a `capture` a person has;
+    # `described` each file format has a command for, a `trace` each meter, and the plan says which
+    for artifact in inputs - {"results", "measured", "checkpoint", "described", "capture", "trace"}:
         assert toolbox.producer(artifact)
 
 

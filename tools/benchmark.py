@@ -1,5 +1,7 @@
 """What all runtimes share: load, first inference, gate, timing, and the check after it; or less of it.
 
+Where a meter is there, the timing is followed by its windows (tools/metered.py) and one more check.
+
 A runtime supplies a `Session`; `run` does the rest and makes the result for the host. `check` is for an
 emulator, whose time means nothing; `write_answers` for inference alone.
 """
@@ -16,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, cast
 
-from tools import arrays, gate, measure
+from tools import arrays, gate, measure, metered
 from tools.stage import InvalidRequest, Result, StageError, Unsupported, WrongOutput, progress
 
 if TYPE_CHECKING:
@@ -116,6 +118,8 @@ class Target:
 def run(load: Callable[[], Session], target: Target, reference: Path, samples: Path) -> Result:
     """Load the network, check it against `reference`, time it, check again; write `samples`.
 
+    With a meter: then make its windows, check once more, and write them too.
+
     With more than one request in flight `load` returns a `ParallelSession`.
 
     Raises:
@@ -196,9 +200,12 @@ def _run(load: Callable[[], Session], target: Target, reference: Path, samples: 
         progress(0.2, f"measuring for {target.budget_s:g} s at most")
         feed(session, inputs, 0)
         before = measure.conditions()
-        measurement, last = _measure(session, target)
+        measurement = _measure(session, target)
         after = measure.conditions()
-        for output in last:
+        for output in _last_outputs(session, target):
+            check_last(output, answers, expected, target.precision)
+        windows = _make_windows(session, target, measurement)
+        for output in _last_outputs(session, target) if windows else ():
             check_last(output, answers, expected, target.precision)
     except WrongOutput as error:
         error.metadata = {**metadata, **_computed_in(session, target.precision), **error.metadata}
@@ -215,21 +222,39 @@ def _run(load: Callable[[], Session], target: Target, reference: Path, samples: 
     }
     computed_in = _computed_in(session, target.precision)  # may load the network once more: memory is read
     measured = measurement.metadata()
-    sources = (metadata, computed_in, measured)
+    sources = (metadata, computed_in, measured, windows)
     warnings = [text for source in sources for text in source.pop("warnings", ())]
-    found = {**metadata, **computed_in, **measured, **conditions}
-    return Result(metrics=metrics, metadata={**found, "warnings": warnings} if warnings else found)
-
-
-def _measure(session: Session, target: Target) -> tuple[measure.Measurement, list[np.ndarray]]:
-    """Take the time; return it with the last output of each request."""
-    if target.requests == 1:
-        return measure.measure(session.infer, budget_s=target.budget_s), [session.output()]
-    parallel = cast("ParallelSession", session)
-    taken = measure.saturate(
-        parallel.start, parallel.wait, requests=target.requests, budget_s=target.budget_s
+    found = {**metadata, **computed_in, **measured, **windows, **conditions}
+    return Result(
+        outputs={"windows": str(metered.WINDOWS)} if windows else {},
+        metrics=metrics,
+        metadata={**found, "warnings": warnings} if warnings else found,
     )
-    return taken, [parallel.output_of(request) for request in range(target.requests)]
+
+
+def _measure(session: Session, target: Target) -> measure.Measurement:
+    if target.requests == 1:
+        return measure.measure(session.infer, budget_s=target.budget_s)
+    parallel = cast("ParallelSession", session)
+    return measure.saturate(parallel.start, parallel.wait, requests=target.requests, budget_s=target.budget_s)
+
+
+def _make_windows(session: Session, target: Target, measurement: measure.Measurement) -> dict[str, Any]:
+    """Make windows for a meter of the load that was timed; see metered.make."""
+    if target.requests == 1:
+        load = metered.one_by_one(session.infer)
+    else:
+        parallel = cast("ParallelSession", session)
+        load = metered.in_flight(parallel.start, parallel.wait, target.requests)
+    inference_s = measurement.wall_ns / len(measurement.samples) / 1e9
+    return metered.make(load, inference_s, simulated=bool(session.metadata.get("simulated")))
+
+
+def _last_outputs(session: Session, target: Target) -> list[np.ndarray]:
+    """Return the last output of each request."""
+    if target.requests == 1:
+        return [session.output()]
+    return [cast("ParallelSession", session).output_of(request) for request in range(target.requests)]
 
 
 def _computed_in(session: Session, precision: str) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, ContextManager, Optional, Protocol, Sequence
 
-from tools.stage import Result, StageError, progress, write_json
-from tools.trace import TIME, Clock, Meta, Writer, this_host
+from tools.stage import Result, StageError, write_json
+from tools.tally import Tally
+from tools.trace import TIME, Clock, Meta, Writer, read, this_host
 
 if TYPE_CHECKING:
     from tools.trace import Chunk
@@ -68,18 +69,44 @@ class Reader(Protocol):
 def run(opened: ContextManager[Reader], trace: Path, *, duration_s: float, live_port: int) -> Result:
     """Do what every meter's command does: open the meter, record it to `trace`, and say what was recorded.
 
+    A trace that is to be .csv is recorded as .parquet beside it first, and stays so if anything fails.
     `live_port`: of the page that shows the samples as they come, 0 for none.
 
     Raises:
-        DeviceNotFound: there is no such meter, or it was lost; what was sampled before is in `trace`.
+        DeviceNotFound: there is no such meter, or it was lost; what was sampled before is in `trace`, and the
+            error carries the metrics and metadata of it.
+        Unavailable: the port cannot be had.
         StageError: as `record`.
     """
     import pyarrow.parquet  # noqa: F401 - takes up to a second, in which an opened meter would sample unread
 
-    with opened as reader:
-        meta = record(reader, trace, duration_s=duration_s)
-    facts = dataclasses.asdict(meta)
-    return Result(metrics={"dropped": facts.pop("dropped")}, metadata=facts)
+    tally, file = Tally(duration_s), trace.with_suffix(".parquet")
+    listeners: list[Listener] = [tally.add]
+    with contextlib.ExitStack() as stack:
+        if live_port:
+            from tools.live_view import view
+
+            listeners.append(stack.enter_context(view(live_port)))
+        tally.say("waiting for the first sample")
+        reader = stack.enter_context(opened)
+        try:
+            meta = record(reader, file, duration_s=duration_s, listeners=listeners)
+            if trace != file:
+                _convert(file, trace)
+        except StageError as error:
+            error.metrics, facts = tally.results(reader.meta)
+            error.metadata = {**facts, **error.metadata}
+            raise
+    metrics, metadata = tally.results(meta)
+    return Result(metrics=metrics, metadata=metadata)
+
+
+def _convert(file: Path, trace: Path) -> None:
+    """Make CSV of a recorded file, and remove that."""
+    from tools.trace_files import write_csv
+
+    write_csv(trace, read(file))
+    file.unlink()
 
 
 def record(
@@ -108,7 +135,7 @@ def record(
     if lost:
         kept = f"; {file.rows} samples are kept in {path.name}"
         message = f"{lost}{kept}"
-        raise type(lost)(message, hint=lost.hint)
+        raise type(lost)(message, hint=lost.hint, metadata={"complete": False, "note": meta.note})
     if not file.rows:
         message = f"{meta.device or meta.meter} gave no sample"
         raise StageError(message, hint="Is it told to sample at all?")
@@ -128,17 +155,28 @@ def _until(
             continue
         if first_s is None:
             first_s = float(chunk[TIME][0])
-            write_json(STARTED, {"monotonic_s": time.monotonic()})
+            said = {"monotonic_s": time.monotonic(), "resolution_s": _resolution_s(reader, chunk)}
+            write_json(STARTED, said)
         if duration_s:
             chunk = {name: column[chunk[TIME] < first_s + duration_s] for name, column in chunk.items()}
+            if not len(chunk[TIME]):
+                return
         for listener in listeners:
             listener(chunk, reader.meta)
         yield chunk
-        if duration_s:
-            so_far_s = float(chunk[TIME][-1]) - first_s if len(chunk[TIME]) else duration_s
-            progress(min(so_far_s / duration_s, 1.0), f"{so_far_s:.0f} s recorded")
-            if not len(chunk[TIME]):
-                return
+
+
+def _resolution_s(reader: Reader, chunk: Chunk) -> float:
+    """Return the time in which the meter tells nothing apart: its period, or what it averages over."""
+    import numpy as np
+
+    if isinstance(reader, Polled):
+        period_s = reader.period_s
+    elif reader.meta.rate_hz:
+        period_s = 1 / reader.meta.rate_hz
+    else:
+        period_s = float(np.median(np.diff(chunk[TIME]))) if len(chunk[TIME]) > 1 else 1.0
+    return max([period_s, *(channel.average_s for channel in reader.meta.channels.values())])
 
 
 def _grouped(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -200,7 +238,7 @@ class Polled:
         self.columns = columns
         self._meta = meta
         self._ask = ask
-        self._period_s = period_s
+        self.period_s = period_s
         self._start_s = self._next_s = time.monotonic()
         self._longest_s = 0.0
 
@@ -228,7 +266,7 @@ class Polled:
             rows.append(
                 [(before_s + after_s) / 2 - self._start_s, *(values or [float("nan")] * len(self.columns))]
             )
-            self._next_s = max(self._next_s + self._period_s, after_s)
+            self._next_s = max(self._next_s + self.period_s, after_s)
         if not rows:
             time.sleep(max(0.0, until_s - time.monotonic()))
         table = np.array(rows, dtype=np.float64).reshape(len(rows), 1 + len(self.columns))

@@ -168,10 +168,10 @@ class Trace:
         """
         power = self.column(channel, "w")
         current, voltage = self.column(channel, "a"), self.column(channel, "v")
+        if power is None and current is not None and voltage is not None:
+            power = current * voltage
         if power is not None:
             return power
-        if current is not None and voltage is not None:
-            return current * voltage
         message = f"the trace has no power of a channel {channel!r}"
         raise InvalidRequest(message, hint=f"Its channels: {', '.join(self.channels) or 'none'}.")
 

@@ -2,9 +2,9 @@
 
 JSON, in one of two forms. A list of `{"start_s", "end_s", "inferences"}`: times on the trace's own clock. Or
 the document that a benchmark writes: the same list as `windows`, with times on the CLOCK_MONOTONIC of the
-host named `host`, and what else helps to find them in the trace:
+host that `host` names (trace.this_host), and what else helps to find them in the trace:
 
-    {"schema": 1, "host": "bench", "windows": [...], "signatures": [[[on_s, off_s], ...], ...]}
+    {"schema": 1, "host": "6f1c...", "windows": [...], "signatures": [[[on_s, off_s], ...], ...]}
 
 A signature is a pattern of load that the benchmark makes on purpose, one before the windows and one after:
 the intervals in which it ran inferences as fast as it could, with rests of known length between them. It is

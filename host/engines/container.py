@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from host.compose import Service
 from host.engines.venv import how_it_ended
 from tools.stage import Unavailable
 
-WORK_LABEL = "mobile-accelerator.work"
+WORK_LABEL, RUNNER_LABEL = "mobile-accelerator.work", "mobile-accelerator.runner"
+RUNNER = uuid.uuid4().hex  # this process; it may have two tools at a time: one that measures, and a meter
 CALL_LIMIT_S, CLOSE_LIMIT_S = 120, 30
 ERRORS = (docker.errors.DockerException, requests.RequestException)
 
@@ -30,29 +32,33 @@ def create(service: Service, work: Path) -> ToolContainer:
     """
     try:
         client = connect()
-        _remove_all(client, work)
+        _remove_left(client, work)
+        name = f"mobile-accelerator-{service.name}-{uuid.uuid4().hex[:12]}"
         try:
             container = client.containers.create(
                 service.image,
                 ["serve"],
+                name=name,
                 stdin_open=True,
-                labels={WORK_LABEL: str(work)},
+                labels={WORK_LABEL: str(work), RUNNER_LABEL: RUNNER},
                 **service.container_options(),
             )
             remarks = [f"as {container.short_id}", *(f"without {folder}" for folder in service.left_out)]
             return ToolContainer(container, f"docker run {service.image} serve  # {', '.join(remarks)}")
         except BaseException:  # also when the user interrupts in the middle of it
-            _remove_all(client, work)
+            with contextlib.suppress(docker.errors.NotFound):
+                client.containers.get(name).remove(force=True)
             raise
     except ERRORS as error:
         message = f"the container of {service.name} did not start: {_reason(error)}"
         raise Unavailable(message, hint="See python runner.py doctor, or use --engine venv") from None
 
 
-def _remove_all(client: docker.DockerClient, work: Path) -> None:
-    """Remove the containers of this work folder, which is locked: there is at most one, and it is ours."""
+def _remove_left(client: docker.DockerClient, work: Path) -> None:
+    """Remove other runners' containers of this work folder, which is locked: those runners are no more."""
     for container in client.containers.list(all=True, filters={"label": f"{WORK_LABEL}={work}"}):
-        container.remove(force=True)
+        if container.labels.get(RUNNER_LABEL) != RUNNER:
+            container.remove(force=True)
 
 
 def connect() -> docker.DockerClient:

@@ -166,12 +166,81 @@ def full_run(folder: Path) -> Path:
             names = {"model": model, "backend": backend, "runtime": runtime, "precision": precision}
             artifacts = {"tflite": f"../../models/{model}/{model}.tflite"} if backend == "tflite" else {}
             records.append(measured(folder, ns, **names, versions=versions, artifacts=artifacts))
+            if model == "squeezenet":
+                _add_energy(folder, records[-1], median_ms, number)
         records += _gaps(model)
     records += [stick(folder), stick(folder, "mobilenet_v2_1.0", "no_device"), emulated("mobilenet_v2_1.0")]
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
     (logs / "squeezenet.tflite.benchmark.log").write_text("log\n")
     return write(folder, records)
+
+
+def _add_energy(folder: Path, made: dict[str, Any], median_ms: float, number: int) -> None:
+    """Add to a record what a meter found: an energy, or for the second one why there is none."""
+    watt = 2.6 + 0.4 * number
+    made["files"] = {"energy": f"energy{number}.json"}
+    (folder / made["files"]["energy"]).write_text(json.dumps({"plot": plot(watt, refused=number == 1)}))
+    if number == 1:
+        made["energy_reason"] = "the clocks of meter and host differ by 1.3 % between the signatures"
+        made["energy_hint"] = "The trace's time base is wrong, or samples are missing. Record it anew."
+    else:
+        made["energy"] = energy(watt * median_ms)
+
+
+def energy(net_mj: float, **fields: Any) -> dict[str, Any]:
+    return {
+        "gross_mj": 1.7 * net_mj,
+        "net_mj": net_mj,
+        "net_ci95_mj": [0.985 * net_mj, 1.015 * net_mj],
+        "idle_w": {"before": 1.71, "after": 1.74},
+        "budget_mj": {
+            "meter": 0.003 * net_mj,
+            "sampling": 0.0,
+            "window_edges": 0.0004 * net_mj,
+            "alignment": 0.001 * net_mj,
+            "baseline_drift": 0.005 * net_mj,
+            "spread": 0.004 * net_mj,
+        },
+        "aligned_by": "signature",
+        "windows": 6,
+        "inferences": 1032,
+        "meter": {
+            "name": "monsoon",
+            "device": "Monsoon HVPM",
+            "serial": "24071",
+            "rate_hz": 5000.0,
+            "dropped": 0,
+        },
+        "scope": "main output of the power monitor",
+        "simulated": False,
+        "warnings": [],
+        **fields,
+    }
+
+
+def plot(watt: float, *, refused: bool = False) -> dict[str, Any]:
+    """Return a trace's plot: rest, signature, rest, six windows with a gap, rest, signature, rest."""
+    random = np.random.default_rng(3)
+    windows = [[8.75 + 2 * number, 10.75 + 2 * number] for number in range(6)]
+    signatures = [[[at + on, at + off] for on, off in ((0, 0.75), (1.25, 1.5))] for at in (1.0, 26.75)]
+    time_s = (np.arange(1000) + 0.5) * 0.0295
+    spans = [*windows, *signatures[0], *signatures[1]]
+    loaded = sum((time_s >= begin) & (time_s < end) for begin, end in spans)
+    spread = 0.2 + random.gamma(1.0, 0.1, 1000)
+    middle = 1.72 + watt * loaded
+    rows = {"low_w": middle - spread, "high_w": middle + spread}
+    shown = {
+        key: [None if 700 < n < 712 else round(value, 4) for n, value in enumerate(row)]
+        for key, row in rows.items()
+    }
+    found = {
+        "windows": windows,
+        "idle": [[0.2, 0.9], [3.0, 8.5], [21.0, 26.5], [28.5, 29.4]],
+        "idle_line": [[0.0, 1.71], [29.5, 1.74]],
+        "signatures": signatures,
+    }
+    return {"time_s": time_s.tolist(), **shown, **({key: [] for key in found} if refused else found)}
 
 
 COMPILED = {
@@ -218,7 +287,13 @@ def stick(folder: Path, model: str = "squeezenet", status: str = "ok", **fields:
     made = measured(folder, latencies_ns(23.4, 400, seed=99), simulated=True, **common)
     made["metadata"]["made_by"] = compiled
     made["breakdown_ms"] = {"device": 18.1, "transport": 4.27, "host": 0.93}
-    made["files"] = {"profile": f"{model}.profile.json", "sweep": f"{model}.sweep.json"}
+    made["files"] = {
+        "profile": f"{model}.profile.json",
+        "sweep": f"{model}.sweep.json",
+        "energy": "energy9.json",
+    }
+    (folder / "energy9.json").write_text(json.dumps({"plot": plot(1.1)}))
+    made["energy"] = energy(26.0, simulated=True)
     times = np.random.default_rng(7).pareto(1.3, 64).round(4)
     layers = [
         profile.Layer(

@@ -92,7 +92,7 @@ def test_page_in_a_browser(
     assert found["content"] == width  # nothing makes the page scroll sideways
     assert not found["beyond"]
     assert (found["background"], found["dots"]) == tuple(map(_css_rgb, colours))
-    assert len(found["plots"]) == 19
+    assert len(found["plots"]) == 25
     assert min(found["plots"]) > 300
     assert found["plotText"] > 10  # px
     assert found["cards"] == cards

@@ -52,7 +52,7 @@ def test_not_ok_needs_nothing_but_reason_and_hint(tmp_path: Path, status: str) -
     "field", ["latency_ms", "throughput_per_s", "samples", "load_ms", "first_inference_ms", "energy"]
 )
 def test_not_ok_carries_no_measurement(tmp_path: Path, ok: dict[str, Any], status: str, field: str) -> None:
-    ok["energy"] = {"energy_per_inference_mj": 3.2}
+    ok["energy"] = samples.energy(3.2)
     assert errors(tmp_path, record(status=status, **{field: ok[field]})) == [f"$.records[0].{field}"]
 
 

@@ -84,6 +84,28 @@ class Plan:
     steps: Optional[int]
 
 
+@dataclasses.dataclass(frozen=True)
+class Power:
+    """A power trace in stretches of time, each with its least and its largest power (W).
+
+    A stretch of which nothing is known is NaN. `windows`, `idle` and `signatures` are (from, to) in s, where
+    the energy tool found them; [] where it did not. `idle_line` are two points (s, W) of the idle power.
+    """
+
+    time_s: Sequence[float]
+    low_w: Sequence[float]
+    high_w: Sequence[float]
+    windows: Sequence[Sequence[float]]
+    idle: Sequence[Sequence[float]]
+    idle_line: Sequence[Sequence[float]]
+    signatures: Sequence[Sequence[float]]
+
+
+def power(record: Record) -> Optional[Found[Power]]:
+    """Read the `plot` in the record's `energy` file (tools/energy/document.py); None where it has none."""
+    return _file(record, record.files, "energy", _power)
+
+
 def profile(record: Record) -> Optional[Found[Profile]]:
     """Read the record's `profile`; None where it has none."""
     return _file(record, record.files, "profile", _profile)
@@ -138,6 +160,20 @@ def _profile(data: Any) -> Profile:
         raise ValueError(message)
     found = Profile(str(data["counters"]), layers)
     return dataclasses.replace(found, layers=sorted(layers, key=found.share, reverse=True))
+
+
+def _power(data: Any) -> Power:
+    drawn = data["plot"]
+    time_s, low_w, high_w = (
+        [math.nan if value is None else float(value) for value in drawn[key]]
+        for key in ("time_s", "low_w", "high_w")
+    )
+    if not (len(time_s) == len(low_w) == len(high_w) > 1 and time_s[0] < time_s[-1]):
+        message = "columns of different length, or none"
+        raise ValueError(message)
+    signatures = [pair for one in drawn["signatures"] for pair in one]
+    pairs = (drawn["windows"], drawn["idle"], drawn["idle_line"], signatures)
+    return Power(time_s, low_w, high_w, *([(float(a), float(b)) for a, b in each] for each in pairs))
 
 
 def _sweep(data: Any) -> Sweep:

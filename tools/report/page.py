@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -33,6 +33,8 @@ class Row:
     profile: Optional[details.Found[details.Profile]] = None
     sweep: Optional[details.Found[details.Sweep]] = None
     sweep_plot: str = ""
+    power: Optional[details.Found[details.Power]] = None
+    power_plot: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Section:
     is_log: bool
     compiled: list[Compiled]
     plans: Mapping[str, details.Found[details.Plan]]
+    trade_off: str = ""
 
     @property
     def in_doubt(self) -> bool:
@@ -82,7 +85,7 @@ def page(run: Run, on_progress: Callable[[float, str], None]) -> str:
             host_doubts=answer.host_doubts(run),
             versions=_versions(run),
             files=list(_files(run)),
-            has_energy=any(record.energy for record in run.records),
+            has_energy=any(record.energy or record.energy_reason for record in run.records),
         )
     )
     on_progress(1.0, "done")
@@ -119,6 +122,7 @@ def _section(run: Run, model: str, anchor: str) -> Section:
             doubts=answer.doubts(record, run),
             profile=details.profile(record),
             **_sweep(record, f"{anchor}b{number}s"),
+            **_power(record, f"{anchor}b{number}p"),
         )
         rows.append(_with_plots(row, range_ms) if record.measured and range_ms else row)
     return Section(
@@ -129,6 +133,7 @@ def _section(run: Run, model: str, anchor: str) -> Section:
         is_log=bool(range_ms and plots.is_log(range_ms)),
         compiled=_once(compiled for record in records for compiled in record.compiled),
         plans={path: plan for record in records for path, plan in details.plans(record).items()},
+        trade_off=_trade_off(records, f"{anchor}e"),
     )
 
 
@@ -153,6 +158,24 @@ def _sweep(record: Record, name: str) -> dict[str, Any]:
     ]
     every = sorted({point.at for point in (*found.value.measured, *found.value.failed)})
     return {"sweep": found, "sweep_plot": Markup(plots.sweep(measured, every, name))}
+
+
+def _power(record: Record, name: str) -> dict[str, Any]:
+    """Return a row's power trace and, where it can be read, its plot."""
+    found = details.power(record)
+    if found is None or found.value is None:
+        return {"power": found}
+    return {"power": found, "power_plot": Markup(plots.power(found.value, name))}
+
+
+def _trade_off(records: Sequence[Record], name: str) -> str:
+    """Return the plot of energy over latency, where there is more than one point."""
+    points = []
+    for record in records:
+        if record.measured and record.energy:
+            energy, label = record.energy, " (simulated)" if record.energy.simulated else ""
+            points.append((record.name + label, record.latency_ms.p50, energy.net_mj, energy.half_mj))
+    return Markup(plots.trade_off(points, name)) if len(points) > 1 else ""
 
 
 def _once(found: Iterable[Compiled]) -> list[Compiled]:

@@ -6,6 +6,7 @@ one stroke, so a plot of any number of samples stays small and no outlier is los
 
 from __future__ import annotations
 
+import html
 import io
 import math
 import os
@@ -13,9 +14,12 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tools.report.details import Power
 
 with tempfile.TemporaryDirectory() as _folder:  # a container's root and home are read-only
     os.environ.setdefault("MPLCONFIGDIR", _folder)
@@ -32,6 +36,7 @@ FEW = 300  # samples, up to which dots and bins are large
 BIN_PX, BIN_PX_FEW = 3, 9
 DOT_PX, DOT_PX_FEW = 1.6, 3
 INTERVAL_PX, MEDIAN_PX = 3, 6
+LETTER_PX, LINE_PX = 6.5, 14  # of a label: the width of a letter in the page's fonts, about
 WINDOWS = 60  # of the running median
 
 # Sentinel colours -> the page's CSS variables, so that one drawing serves light and dark.
@@ -146,6 +151,68 @@ def sweep(points: Sequence[tuple[float, float, float]], every: Sequence[float], 
         return _svg(figure, name, _sweep_words(points))
 
 
+def power(trace: Power, name: str) -> str:
+    """Draw a power trace (W over s) as a band from the least to the largest power, and the idle power in it.
+
+    Windows are shaded from top to bottom, signatures are bars on the lower edge.
+
+    Returns:
+        An `<svg>` element; its ids begin with `name`.
+    """
+    time_s, low, high = (
+        np.array(column, dtype=float) for column in (trace.time_s, trace.low_w, trace.high_w)
+    )
+    begin_s, end_s = time_s[0], time_s[-1]
+    bottom, top = min(float(np.nanmin(low)), 0.0), float(np.nanmax(high))
+    with _figure(bottom=22, left=46) as (figure, axes):
+        _scale(axes, "y", (bottom, 1.08 * top if top > bottom else bottom + 1), "W", is_linear=True)
+        _scale(axes, "x", (0.0, float(end_s - begin_s)), "s", is_linear=True)
+        axes.grid(axis="y", color=LINE, linewidth=0.8)
+        for start, end in trace.windows:
+            inset = min(0.002 * (end_s - begin_s), 0.1 * (end - start))  # back to back they are told apart
+            axes.axvspan(start - begin_s + inset, end - begin_s - inset, color=MARK, alpha=0.14, linewidth=0)
+        # a line too: where least and largest are the same, a band cannot be seen
+        axes.fill_between(time_s - begin_s, low, high, color=DOTS, linewidth=0.8, edgecolor=DOTS)
+        for start, end in trace.idle:
+            level = np.interp([start, end], *zip(*trace.idle_line))
+            axes.plot(np.array([start, end]) - begin_s, level, color=MARK, linewidth=1.5)
+        for start, end in trace.signatures:
+            axes.plot(np.array([start, end]) - begin_s, [bottom, bottom], color=INK, linewidth=5)
+        words = f"Power over {end_s - begin_s:.0f} s, from {np.nanmin(low):.3g} to {top:.3g} W"
+        return _svg(figure, name, f"{words}, with {len(trace.windows)} windows of inferences")
+
+
+def trade_off(points: Sequence[tuple[str, float, float, float]], name: str) -> str:
+    """Draw net energy (mJ) with its 95 % interval over median latency (ms): the best is down left.
+
+    Args:
+        points: label, latency, energy, half of the energy's interval.
+        name: what the ids begin with.
+
+    Returns:
+        An `<svg>` element.
+    """
+    x, energy, half = np.array([point[1:] for point in points], dtype=float).T
+    with _figure(bottom=22, left=46) as (figure, axes):
+        _scale(axes, "x", (0.0, 1.08 * float(x.max())), is_linear=True)
+        _scale(
+            axes,
+            "y",
+            (min(float((energy - half).min()), 0.0), 1.12 * float((energy + half).max())),
+            "mJ",
+            is_linear=True,
+        )
+        axes.grid(axis="y", color=LINE, linewidth=0.8)
+        low, middle, high = (
+            axes.transData.transform(np.column_stack((x, y))) for y in (energy - half, energy, energy + half)
+        )
+        _strokes(axes, low, high, DOTS, INTERVAL_PX)
+        _strokes(axes, middle, middle, MARK, MEDIAN_PX)
+        _labels(axes, [point[0] for point in points], middle)
+        words = ", ".join(f"{label}: {ms:.3g} ms, {mj:.3g} mJ" for label, ms, mj, _ in points)
+        return _svg(figure, name, f"Net energy over median latency: {html.escape(words)}")
+
+
 def _sweep_words(points: Sequence[tuple[float, float, float]]) -> str:
     return "Median latency over the parameter: " + ", ".join(f"{at:g}: {p50:.3g} ms" for at, p50, _ in points)
 
@@ -195,24 +262,24 @@ def _figure(bottom: int, left: int = 6) -> Iterator[tuple[Figure, Any]]:
         yield figure, figure.add_axes(box, facecolor="none")
 
 
-def _scale(axes: Any, which: str, range_ms: Limits) -> None:
+def _scale(axes: Any, which: str, span: Limits, unit: str = "ms", *, is_linear: bool = False) -> None:
     """Set the range of one axis, its scale, and a few round ticks."""
-    getattr(axes, f"set_{which}lim")(range_ms)
+    getattr(axes, f"set_{which}lim")(span)
     axis = getattr(axes, f"{which}axis")
-    if is_log(range_ms):
+    if is_log(span) and not is_linear:
         getattr(axes, f"set_{which}scale")("log")
-    ticks = _ticks(range_ms, 6 if which == "x" else 4)
+    ticks = _ticks(span, 6 if which == "x" else 4, is_linear=is_linear)
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     getattr(axes, f"set_{which}ticklabels")(
-        [f"{tick:.10g}" for tick in ticks[:-1]] + [f"{ticks[-1]:.10g} ms"]
+        [f"{tick:.10g}" for tick in ticks[:-1]] + [f"{ticks[-1]:.10g} {unit}"]
     )
 
 
-def _ticks(range_ms: Limits, most: int) -> list[float]:
+def _ticks(span: Limits, most: int, *, is_linear: bool) -> list[float]:
     """Return 2 to `most` round values in the range: 1-2-5 steps, or powers of ten where that is too many."""
-    low, high = range_ms
-    if not is_log(range_ms):
+    low, high = span
+    if is_linear or not is_log(span):
         step = 10.0 ** math.floor(math.log10(high - low) - 1)
         steps = (step * factor for factor in (1, 2, 5, 10, 20, 50, 100))
         step = next(size for size in steps if math.floor(high / size) - math.ceil(low / size) < most)
@@ -262,6 +329,23 @@ def _strokes(axes: Any, begin: np.ndarray, end: np.ndarray, colour: str, width_p
     axes.add_artist(
         PathPatch(outline, transform=None, fill=False, edgecolor=colour, linewidth=width_px, capstyle="round")
     )
+
+
+def _labels(axes: Any, labels: Sequence[str], points: np.ndarray) -> None:
+    """Write labels beside points (px), from the top down; one that would lie on another goes below it."""
+    placed: list[tuple[float, float, float]] = []  # from, to, height
+    for index in np.argsort(-points[:, 1], kind="stable"):
+        x, y = points[index]
+        width = LETTER_PX * len(labels[index])
+        is_right = x + width > WIDTH - 6
+        begin = x - 7 - width if is_right else x + 7
+        for left, right, height in placed:
+            if begin < right and left < begin + width and abs(y - height) < LINE_PX:
+                y = height - LINE_PX
+        placed.append((begin, begin + width, y))
+        side = "right" if is_right else "left"
+        at = (x - 7 if is_right else x + 7, y)
+        axes.annotate(labels[index], at, xycoords="figure pixels", ha=side, va="center", color=INK)
 
 
 def _svg(figure: Figure, name: str, words: str) -> str:

@@ -12,6 +12,8 @@ from typing import Any, Optional
 
 import numpy as np
 
+from tools.report import energy
+from tools.report.energy import Energy
 from tools.stage import InvalidRequest
 
 SCHEMA = 1
@@ -95,7 +97,7 @@ class Record:
     first_inference_ms: Optional[float]
     peak_rss_mb: Optional[float]
     correctness: Optional[Correctness]
-    energy: Optional[Mapping[str, Any]]
+    energy: Optional[Energy]
     artifacts: Mapping[str, str]
     versions: Mapping[str, str]
     metadata: Mapping[str, Any]
@@ -104,6 +106,8 @@ class Record:
     breakdown_ms: Optional[Mapping[str, float]] = None
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     weights: Optional[Mapping[str, Any]] = None
+    energy_reason: Optional[str] = None
+    energy_hint: Optional[str] = None
     compiled: Sequence[Compiled] = ()
 
     @property
@@ -127,9 +131,10 @@ class Record:
 
     @property
     def warnings(self) -> list[str]:
-        """What the tool that measured wants the reader to know."""
+        """What the tools that measured want the reader to know."""
         found = self.metadata.get("warnings")
-        return [str(text) for text in found] if isinstance(found, list) else []
+        mine = [str(text) for text in found] if isinstance(found, list) else []
+        return [*mine, *(f"Energy: {text}." for text in (self.energy.warnings if self.energy else ()))]
 
     @property
     def tolerance(self) -> Mapping[str, float]:
@@ -173,6 +178,7 @@ class Run:
     records: tuple[Record, ...]
     folder: Path
     weights: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meter: Optional[Mapping[str, Any]] = None
 
     def of(self, model: str) -> list[Record]:
         """Return the model's records: what was measured by median latency, then the others."""
@@ -240,8 +246,9 @@ _TEXTS_OR_NONE = ("reason", "hint", "samples")
 def _record(data: Mapping[str, Any], folder: Path) -> Record:
     fields = dict(data)
     texts = [data[key] for key in _TEXTS] + [data[key] or "" for key in _TEXTS_OR_NONE]
+    texts += [data.get(key) or "" for key in ("energy_reason", "energy_hint")]
     if not all(isinstance(text, str) for text in texts):
-        message = f"{', '.join(_TEXTS + _TEXTS_OR_NONE)} have to be text"
+        message = f"{', '.join(_TEXTS + _TEXTS_OR_NONE)}, energy_reason and energy_hint have to be text"
         raise TypeError(message)
     if data["status"] not in STATUSES:
         message = f"unknown status {data['status']!r}"
@@ -252,7 +259,7 @@ def _record(data: Mapping[str, Any], folder: Path) -> Record:
         fields[key] = dict(data[key])
     fields["latency_ms"] = _numbers(Latency, data["latency_ms"])
     fields["correctness"] = _numbers(Correctness, data["correctness"])
-    fields["energy"] = dict(data["energy"]) if data["energy"] else None
+    fields["energy"] = energy.read(data["energy"])
     fields["weights"] = {**_WEIGHTS, **data["weights"]} if data.get("weights") else None
     fields["breakdown_ms"] = _counts(data.get("breakdown_ms") or {}) or None
     fields["files"] = {key: str(path) for key, path in data.get("files", {}).items()}

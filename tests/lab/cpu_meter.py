@@ -1,0 +1,99 @@
+"""A stand-in for a meter: power as a model of the processor time that the measuring process takes.
+
+    watts = idle_w + busy_w * (seconds of processor time per second)
+
+So the energy of an inference is known: net, `busy_w` times its processor time. It counts energy, so a late
+reading on a busy host loses nothing. It sees the processes of the venv engine, and no other load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tools.recording import Attached, Polled, run
+from tools.stage import DeviceNotFound, Output, Result, Tool
+from tools.trace import Channel, Meta
+
+tool = Tool("labmeter", packages=("pyarrow", "numpy"))
+PERIOD_S = 0.01
+SERIALS = "MOBILE_ACCELERATOR_LAB_METERS"  # which are plugged in; "7" if it is not set
+SCHED = 2  # CPUCLOCK_SCHED of include/linux/posix-timers_types.h in Linux, which has the formula below too
+
+
+def present(root: Path = Path("/")) -> list[Attached]:
+    """Return the stand-ins that a test plugged in."""
+    return [Attached("CPU model", serial) for serial in os.environ.get(SERIALS, "7").split()]
+
+
+class Busy:
+    """Processor time of the process that measures beside this stage."""
+
+    def __init__(self, idle_w: float, busy_w: float, lose_after_s: float) -> None:
+        self._idle_w, self._busy_w = idle_w, busy_w
+        self._lost_s = time.monotonic() + (lose_after_s or 1e9)
+        self._clock = _clock(_measuring())
+        self._before = (0.0, 0.0)
+        self._start = self._now()
+
+    def _now(self) -> tuple[float, float]:
+        with contextlib.suppress(OSError):  # it has ended
+            return time.monotonic(), time.clock_gettime(self._clock)
+        return time.monotonic(), self._before[1]
+
+    def ask(self) -> Sequence[float]:
+        """Return J since the start."""
+        if time.monotonic() > self._lost_s:
+            message = "the stand-in was pulled out"
+            raise DeviceNotFound(message, hint="Plug it in.")
+        at_s, busy_s = self._now()
+        self._before = at_s, busy_s
+        return [self._idle_w * (at_s - self._start[0]) + self._busy_w * (busy_s - self._start[1])]
+
+
+def _measuring() -> int:
+    """Return the id of the process that runs the measuring stage of this run: its folder is beside ours."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            beside = (folder / "cwd").readlink().parent == Path.cwd().parent
+            if beside and b"measure" in (folder / "cmdline").read_bytes().split(b"\0"):
+                return int(folder.name)
+    message = "nothing measures beside this stage"
+    raise DeviceNotFound(message, hint="The stand-in is for the runner, on the venv engine.")
+
+
+def _clock(pid: int) -> int:
+    """Return the clock of a process's processor time: clock_getcpuclockid(3), as the kernel numbers it."""
+    return (~pid << 3) | SCHED
+
+
+@contextlib.contextmanager
+def opened(idle_w: float, busy_w: float, lose_after_s: float, serial: str) -> Iterator[Polled]:
+    """Open the stand-in."""
+    about = "a model, not a measurement"
+    channel = Channel(scope="the measuring process", gain_error=0.001, source=about)
+    meta = Meta("cpu-model", "CPU model", serial, simulated=True, channels={"main": channel})
+    busy = Busy(idle_w, busy_w, lose_after_s)
+    yield Polled(busy.ask, ("main_j",), meta, PERIOD_S)
+
+
+@tool.command(meter="cpu-model")
+def cpu_model(
+    trace: Output = "trace.parquet",
+    meter_serial: str = "",
+    duration_s: float = 0.0,
+    live_port: int = 0,
+    idle_w: float = 2.0,
+    busy_w: float = 4.0,
+    lose_after_s: float = 0.0,
+) -> Result:
+    """Record the model's power; `lose_after_s` > 0: be pulled out after so many seconds."""
+    reader = opened(idle_w, busy_w, lose_after_s, meter_serial)
+    return run(reader, trace, duration_s=duration_s, live_port=live_port)
+
+
+if __name__ == "__main__":
+    tool.main()

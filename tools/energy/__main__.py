@@ -1,0 +1,5 @@
+"""`python -m tools.energy`."""
+
+from tools.energy import tool
+
+tool.main()

@@ -1,0 +1,182 @@
+"""Windows of inferences for a meter: what a benchmark does once it has timed, if a meter is there.
+
+The host and the benchmark speak by files in the stage's folder, as host and meter do (tools/recording.py).
+With a meter there is `ASKED` before the stage begins. The benchmark, when it has timed and checked, says
+`{"meter": "start"}` and waits for `SAMPLING`, which comes when the meter samples, or says that it does not.
+So nothing samples while the latency is taken. It says "stop" when it has made, for the file `WINDOWS`:
+
+    rest, signature, rest, COUNT windows back to back, rest, signature, rest
+
+The signature is the Barker code of length 7 (R. H. Barker, Group Synchronizing of Binary Digital Sequences,
+1953), whose autocorrelation has no side lobe above 1/7: chips of inferences, and chips of rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Tuple
+
+from tools import trace
+from tools.stage import emit, progress
+from tools.windows import Window, Windows
+
+ASKED = Path("meter.json")
+SAMPLING = Path("sampling.json")
+WINDOWS = Path("windows.json")
+BARKER_7 = (True, True, True, False, False, True, False)
+COUNT = 6  # windows: one more than the five that an energy takes
+CHIP_S, REST_S, WINDOW_S, EDGE_S = 0.25, 5.0, 2.0, 1.0  # at least
+LONGEST_WINDOW_S = 60.0  # of a meter that is asked once in a second; its uncertainty is the larger
+DIFFERS = 0.05  # between windows and timed runs, from which on it is said
+
+# Infers, one after the other or several in flight, until a time of time.monotonic(); returns how many.
+Load = Callable[[float], int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long each part lasts, in s; `edge_s` is the rest before the first signature and after the last."""
+
+    chip_s: float
+    rest_s: float
+    window_s: float
+    edge_s: float
+
+    @classmethod
+    def of(cls, inference_s: float, resolution_s: float) -> Schedule:
+        """Return what suits a network, and a meter that tells nothing apart below `resolution_s`."""
+        return cls(
+            chip_s=max(CHIP_S, 2 * inference_s, 3 * resolution_s),
+            rest_s=max(REST_S, 10 * resolution_s),
+            window_s=max(WINDOW_S, 5 * inference_s, min(100 * resolution_s, LONGEST_WINDOW_S)),
+            edge_s=max(EDGE_S, 3 * resolution_s),
+        )
+
+    @property
+    def total_s(self) -> float:
+        """The whole of it."""
+        signature_s = len(BARKER_7) * self.chip_s
+        return 2 * (self.edge_s + signature_s + self.rest_s) + COUNT * self.window_s
+
+
+def make(load: Load, inference_s: float, *, simulated: bool) -> Dict[str, Any]:
+    """Make the windows if a meter is there; return what to record of them, {} without a meter.
+
+    Args:
+        load: what the windows consist of.
+        inference_s: how long an inference took when it was timed; of several in flight, the time from one
+            to the next.
+        simulated: a stand-in took the device's place.
+    """
+    if not ASKED.exists() or SAMPLING.exists():  # a stage that times more than once makes those of the first
+        return {}
+    said = _sampling()
+    if "resolution_s" not in said:
+        return {}
+    schedule = Schedule.of(inference_s, said["resolution_s"])
+    begin_s = time.monotonic()
+
+    def at(part: str) -> None:
+        done = (time.monotonic() - begin_s) / schedule.total_s
+        progress(0.5 + 0.5 * min(done, 1.0), f"{part}, of {schedule.total_s:.0f} s with the meter")
+
+    at("rest")
+    time.sleep(schedule.edge_s)
+    at("signature")
+    before = _signature(load, schedule.chip_s)
+    at("rest")
+    time.sleep(schedule.rest_s)
+    windows: List[Window] = []
+    for number in range(1, COUNT + 1):
+        at(f"window {number} of {COUNT}")
+        windows.append(_window(load, schedule.window_s))
+    at("rest")
+    time.sleep(schedule.rest_s)
+    at("signature")
+    after = _signature(load, schedule.chip_s)
+    time.sleep(schedule.edge_s)
+    emit({"meter": "stop"})
+    Windows(windows, trace.this_host(), [before, after], simulated).write(WINDOWS)
+    return _compared(windows, inference_s)
+
+
+def one_by_one(infer: Callable[[], object]) -> Load:
+    """Return the load of one request in flight."""
+
+    def load(until_s: float) -> int:
+        for count in itertools.count(1):
+            infer()
+            if time.monotonic() >= until_s:
+                return count
+        raise AssertionError
+
+    return load
+
+
+def in_flight(start: Callable[[int], object], wait: Callable[[], int], requests: int) -> Load:
+    """Return the load of `requests` in flight; it ends when the last of them did."""
+
+    def load(until_s: float) -> int:
+        for request in range(requests):
+            start(request)
+        count, running = 0, requests
+        while running:
+            request = wait()
+            count += 1
+            if time.monotonic() < until_s:
+                start(request)
+            else:
+                running -= 1
+        return count
+
+    return load
+
+
+def _sampling() -> Mapping[str, Any]:
+    """Return what the host says of the meter when it samples; its time limit for the stage ends the wait."""
+    emit({"meter": "start"})
+    while not SAMPLING.exists():
+        time.sleep(0.02)
+    said: Mapping[str, Any] = json.loads(SAMPLING.read_text())
+    return said
+
+
+def _window(load: Load, length_s: float) -> Window:
+    begin_s = time.monotonic()
+    count = load(begin_s + length_s)
+    return Window(begin_s, time.monotonic(), count)
+
+
+def _signature(load: Load, chip_s: float) -> List[Tuple[float, float]]:
+    """Make the pattern; return when inferences really ran, which end as they end and not with a chip."""
+    begin_s = time.monotonic()
+    ran: List[Tuple[float, float]] = []
+    at = 0
+    for on, chips in itertools.groupby(BARKER_7):
+        at += len(list(chips))
+        until_s = begin_s + at * chip_s
+        if on:
+            start_s = time.monotonic()
+            load(until_s)
+            ran.append((start_s, time.monotonic()))
+        else:
+            time.sleep(max(0.0, until_s - time.monotonic()))
+    return ran
+
+
+def _compared(windows: List[Window], inference_s: float) -> Dict[str, Any]:
+    """Compare an inference of the windows with one of the timed runs."""
+    took_s = sum(window.end_s - window.start_s for window in windows)
+    window_inference_s = took_s / sum(window.inferences for window in windows)
+    slower = window_inference_s / inference_s - 1
+    found: Dict[str, Any] = {"window_inference_ms": window_inference_s * 1e3, "window_slower_rel": slower}
+    if abs(slower) > DIFFERS:
+        text = f"With the meter an inference took {window_inference_s * 1e3:.4g} ms"
+        why = "heat, clocks, or the meter's own load"
+        found["warnings"] = [f"{text}, {slower:+.0%} against the timed runs ({why})."]
+    return found

@@ -1,0 +1,5 @@
+"""`python -m tools.monsoon`."""
+
+from tools.monsoon import tool
+
+tool.main()
