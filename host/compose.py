@@ -96,7 +96,7 @@ class Service:
             "--security-opt": self.security_opt,
             "--tmpfs": self.tmpfs,
             "--volume": [volume for volume in self.volumes if not _is_nothing(volume)],
-            "--publish": self.ports,
+            "--publish": self.ports if self.network_mode != "none" else (),
             "--device": self.devices,
             "--device-cgroup-rule": self.device_cgroup_rules,
             "--group-add": self.group_add,

@@ -420,7 +420,7 @@ def test_every_setting_of_a_service_is_in_docker_s_command_line() -> None:
         name="tool",
         image="image",
         build=Build(context=Path()),
-        network_mode="none",
+        network_mode="bridge",
         user="1:1",
         read_only=True,
         init=True,
