@@ -216,6 +216,7 @@ def execute(
     store = Store(running.work.resolve())
     with store.locked(), _meter(metering, running) as meter:
         stages = _with_meter(plan(store, True), meter)
+        _require_use(boards, stages)
         engine = _engine(stages, store, running, report=report)
         run = Run(store.work, meter.record() if meter else None)
         with (
@@ -251,6 +252,7 @@ def preview(plan: Plan, running: Running, metering: Metering, boards: Boards = N
     store = Store(running.work.resolve(), writes=False)
     with _meter(metering, running, lock=False) as meter:
         stages = _with_meter(plan(store, False), meter)
+    _require_use(boards, stages)
     sdks.give(running.sdks, store.work)
     builds = {**running.builds, **sdks.builds()}
     engine = choose(running.engine, store.work, [], pull=False, note=note, builds=builds)
@@ -305,6 +307,16 @@ def _engine(stages: Iterable[Stage], store: Store, running: Running, *, report: 
     engine = choose(running.engine, store.work, wanted, pull=running.pull, note=note, builds=builds)
     note(f"engine {engine.name}: {engine.why}")
     return engine
+
+
+def _require_use(boards: Boards, stages: Iterable[Stage]) -> None:
+    """Raise InvalidRequest if boards are named and nothing would run on them."""
+    if boards.devices and not any(stage.device for stage in stages):
+        names = dict.fromkeys(command.tool for command in toolbox.commands() if command.on_board)
+        message = "nothing of this runs on a board, and --device names one"
+        raise InvalidRequest(
+            message, hint=f"What does: --backend {', '.join(names)}; or `run` with one stage"
+        )
 
 
 @contextlib.contextmanager

@@ -248,6 +248,9 @@ def test_bad_options_are_one_line(project: Project, network: Path) -> None:
     assert said.count("\n") == 1
     said = error(project.run(*arguments("build", network), "--power-mode", "1"))
     assert "--power-mode is for boards, and none is named" in said
+    said = error(project.run("plan", "--model", "squeezenet", "--backend", "onnx", "--device", "board"))
+    assert "nothing of this runs on a board" in said
+    assert "boardtool" in said
 
 
 def test_a_plan_looks_at_the_board_only(project: Project, lab: VirtualBoard, network: Path) -> None:
