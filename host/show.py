@@ -134,7 +134,7 @@ def _without_energy(records: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def _beside(record: Mapping[str, Any]) -> Iterable[str]:
-    """Yield where time and energy of an inference went or, of what was not timed, what it was compiled to."""
+    """Yield where time and energy went, what it warns of or, if it was not timed, what it was compiled to."""
     if parts := record["breakdown_ms"]:
         took = ", ".join(f"{part} {_number(value)} ms" for part, value in parts.items())
         yield f"{_row_name(record)}: {took}"
@@ -144,6 +144,8 @@ def _beside(record: Mapping[str, Any]) -> Iterable[str]:
         about = f"gross {_number(energy['gross_mj'])} mJ, idle {', '.join(idle)}, by {meter}"
         yield f"{_row_name(record)}: {about}"
     if record["status"] == "ok":
+        warnings = record["metadata"].get("warnings", ())
+        yield from (f"{_row_name(record)}: warning: {text}" for text in warnings)
         return
     for stage in record["metadata"]["made_by"].values():
         if found := stage.get("compiled"):
@@ -245,7 +247,7 @@ def state(outcome: Outcome) -> str:
 
 
 def warnings(known: Mapping[Stage, Outcome]) -> Iterable[str]:
-    """Yield what the stages that are no measurements warn of; a measurement's warnings are in its record."""
+    """Yield what the stages that are no measurements warn of; a measurement's are under its table."""
     for stage, outcome in known.items():
         if outcome.result and not stage.command.measures:
             for text in outcome.result.metadata.get("warnings", ()):
