@@ -2,8 +2,8 @@
 
     watts = idle_w + busy_w while its main thread runs, or waits for a processor
 
-So the energy of an inference is known, on a busy host too: net, `busy_w` times the time that it takes. It counts
-energy, so a late reading loses none. It sees the processes of the venv engine, and no other load.
+So the energy of an inference is known, on a busy host too: net, `busy_w` times the time that it takes. It
+counts energy, so a late reading loses none. It sees the processes of the venv engine, and no other load.
 """
 
 from __future__ import annotations
