@@ -204,9 +204,7 @@ def with_meter(stages: Iterable[Stage], meter: Command, params: Mapping[str, Any
         if stage.command.measures and (stage.device or not boards):
             device = stage.device if meter.on_board else ""
             chosen = {**meter.params, **params}
-            trace = Stage(
-                model=stage.model, command=meter, params=chosen, inputs={}, device=device, of=stage
-            )
+            trace = Stage(model=stage.model, command=meter, params=chosen, inputs={}, device=device, of=stage)
             yield trace
             yield Stage(
                 model=stage.model,

@@ -211,7 +211,7 @@ class BoardProcess:
 
     def share(self, path: str) -> None:
         """Carry a file to the board; the tool, which may wait for it, is ended if that fails."""
-        stage = os.path.dirname(path)
+        stage = str(Path(path).parent)
         try:
             carry.put(self._connection, self._engine.place.folder, stage, self._work / path)
         except StageError as error:
