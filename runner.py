@@ -123,12 +123,14 @@ def run(
     inputs: Inputs = None,
     images: Images = None,
     soc: options.Soc = socs.DEFAULT,
+    benchmark_model: options.BenchmarkModel = None,
 ) -> None:
     """Run one stage; what it needs is made first or taken from the store."""
-    from host import jobs
+    from host import jobs, programs
 
     all_settings = {**running.settings, "soc": soc}
-    plan = jobs.plan_one(networks, stage, inputs or [], settings or [], images, all_settings)
+    files = [*(inputs or []), *programs.given(benchmark_model)]
+    plan = jobs.plan_one(networks, stage, files, settings or [], images, all_settings)
     raise typer.Exit(jobs.carry_out(plan, running, metering))
 
 

@@ -32,6 +32,8 @@ def of(
     for other in mine:
         if error := outcomes[other].error:
             return {**_none(str(error), error.hint), "files": files}
+    if "energy" not in files:
+        return {**_none("the run broke off before its energy was calculated", None), "files": files}
     said = json.loads((folder / files["energy"]).read_text())
     if said["status"] != "ok":
         return {**_none(said["reason"], said["hint"]), "files": files}

@@ -21,6 +21,7 @@ from host.plan import parse_settings
 from tools.names import nearest
 from tools.recording import Attached
 from tools.stage import Command, DeviceNotFound, InvalidRequest, StageError
+from tools.usb import Host
 
 AUTO = "auto"
 LOCKS = (Path("/run/lock"), Path(tempfile.gettempdir()))  # of the host, whatever the work folder: the first
@@ -31,13 +32,13 @@ def commands() -> Mapping[str, Command]:
     return {command.meter: command for command in toolbox.commands() if command.meter}
 
 
-def present(command: Command, root: Path = Path("/")) -> list[Attached] | None:
+def present(command: Command, root: Path | None = None) -> list[Attached] | None:
     """Return a command's meters that are here, None if that cannot be told; nothing is opened.
 
     The meter's module, `tools.<tool>.<meter>` or else the tool's own, says it by its function `present`.
     """
     look: Callable[[Path], list[Attached]] | None = getattr(_module(command), "present", None)
-    return look(root) if look else None
+    return look(root or Host.current().root) if look else None
 
 
 def host_only(command: Command) -> str:

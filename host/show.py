@@ -35,7 +35,7 @@ COLUMNS = (
     "correctness",
     "status",
 )
-ENERGY = ("net mJ (95 %)", "gross mJ")  # columns, where a meter was asked for
+ENERGY = "net mJ (95 %)"  # a column more, where a meter was asked for
 
 
 def print_json(data: object) -> None:
@@ -84,7 +84,7 @@ def _results(records: Sequence[Mapping[str, Any]]) -> None:
         print(f"\n{model}")
         mine = [record for record in records if record["model"] == model]
         metered = any(record["energy"] or record["energy_reason"] for record in mine)
-        columns = (*COLUMNS[:-2], *ENERGY, *COLUMNS[-2:]) if metered else COLUMNS
+        columns = (*COLUMNS[:-2], ENERGY, *COLUMNS[-2:]) if metered else COLUMNS
         table(columns, [_row(record, metered=metered) for record in mine])
         lines = itertools.chain(*map(_beside, mine), _without_energy(mine))
         for line in dict.fromkeys(lines):  # records share their conversions
@@ -94,6 +94,8 @@ def _results(records: Sequence[Mapping[str, Any]]) -> None:
 def _row(record: Mapping[str, Any], *, metered: bool) -> list[str | Text]:
     latency = record["latency_ms"] or {}
     status = record["status"] + (" (simulated)" if record["simulated"] else "")
+    if record["energy"] and record["energy"]["simulated"] and not record["simulated"]:
+        status += " (energy simulated)"
     if record["metadata"].get("scenario") == "throughput":
         status += f" ({record['metadata']['requests']} requests in flight)"
     return [
@@ -105,19 +107,19 @@ def _row(record: Mapping[str, Any], *, metered: bool) -> list[str | Text]:
         _number(record["throughput_per_s"]),
         _number(record["load_ms"]),
         _number(record["peak_rss_mb"]),
-        *(_energy(record["energy"]) if metered else ()),
+        *([_energy(record["energy"])] if metered else ()),
         _correctness(record["correctness"]),
         Text(status, style=STYLES.get(record["status"], "red")),
     ]
 
 
-def _energy(found: Mapping[str, Any] | None) -> tuple[str, str]:
-    """Return net energy with its interval, and gross energy."""
+def _energy(found: Mapping[str, Any] | None) -> str:
+    """Return the net energy and half of its interval."""
     if found is None:
-        return "-", "-"
-    low, high = map(_number, found["net_ci95_mj"])
-    label = " (simulated)" if found["simulated"] else ""
-    return f"{_number(found['net_mj'])} ({low} to {high}){label}", _number(found["gross_mj"])
+        return "-"
+    low, high = found["net_ci95_mj"]
+    half = (high - low) / 2
+    return f"{_number(found['net_mj'])} ±{half:.{2 if half < 10 else 3}g}"
 
 
 def _without_energy(records: Iterable[Mapping[str, Any]]) -> Iterable[str]:
@@ -132,11 +134,18 @@ def _without_energy(records: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def _beside(record: Mapping[str, Any]) -> Iterable[str]:
-    """Yield where the time of an inference went or, of what was not timed, what it was compiled to."""
+    """Yield where time and energy went, what it warns of or, if it was not timed, what it was compiled to."""
     if parts := record["breakdown_ms"]:
         took = ", ".join(f"{part} {_number(value)} ms" for part, value in parts.items())
-        yield f"{backend(record)} on {record['device']}, {record['precision']}: {took}"
+        yield f"{_row_name(record)}: {took}"
+    if energy := record["energy"]:
+        idle = (f"{_number(energy['idle_w'][side])} W {side}" for side in ("before", "after"))
+        meter = energy["meter"].get("device") or energy["meter"]["name"]
+        about = f"gross {_number(energy['gross_mj'])} mJ, idle {', '.join(idle)}, by {meter}"
+        yield f"{_row_name(record)}: {about}"
     if record["status"] == "ok":
+        warnings = record["metadata"].get("warnings", ())
+        yield from (f"{_row_name(record)}: warning: {text}" for text in warnings)
         return
     for stage in record["metadata"]["made_by"].values():
         if found := stage.get("compiled"):
@@ -144,6 +153,10 @@ def _beside(record: Mapping[str, Any]) -> Iterable[str]:
             done = "checked " if found.get("checked_only") else done
             facts = ", ".join(_compiled(found))
             yield f"{record['backend']} {done}for {found['chip']}" + (f": {facts}" if facts else "")
+
+
+def _row_name(record: Mapping[str, Any]) -> str:
+    return f"{backend(record)} on {record['device']}, {record['precision']}"
 
 
 def _compiled(found: Mapping[str, Any]) -> Iterable[str]:
@@ -207,11 +220,12 @@ def reasons(known: Mapping[Stage, Outcome]) -> Iterable[str]:
     """Yield why each stage is not ok and what to do, which is said once for all reasons that it is for.
 
     Models with the same reason stand together. Stages that another's failure kept from being run are counted.
+    What kept a measurement from having an energy is said beside its record.
     """
     blocked = collections.Counter(outcome.blocker for outcome in known.values())
     hints: dict[str, dict[str, list[str]]] = {}
     for stage, outcome in known.items():
-        if outcome.why and not outcome.blocker:
+        if outcome.why and not outcome.blocker and not stage.of:
             text = f"{stage.name}: {outcome.status}: {' '.join(str(outcome.why).split())}"
             if number := blocked[stage]:
                 stages = "1 stage that needs it was" if number == 1 else f"{number} stages that need it were"
@@ -233,7 +247,7 @@ def state(outcome: Outcome) -> str:
 
 
 def warnings(known: Mapping[Stage, Outcome]) -> Iterable[str]:
-    """Yield what the stages that are no measurements warn of; a measurement's warnings are in its record."""
+    """Yield what the stages that are no measurements warn of; a measurement's are under its table."""
     for stage, outcome in known.items():
         if outcome.result and not stage.command.measures:
             for text in outcome.result.metadata.get("warnings", ()):

@@ -129,6 +129,8 @@ def _facts(found: Mapping[str, Any], window: Mapping[str, Any], idle: Mapping[st
     yield f"placed by: {BY[found['alignment']['by']]}"
     yield f"idle power: {idle['before']:.4g} W before, {idle['after']:.4g} W after"
     yield f"samples: {found['samples']:,}, lost: {found['dropped']}"
+    if found["note"]:
+        yield f"note: {found['note']}"
     if (product := found["mean_v_times_mean_i_mj"]) is not None:
         yield f"for comparison, mean voltage x mean current: {product:.5g} mJ"
 

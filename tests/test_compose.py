@@ -35,6 +35,7 @@ ENVIRONMENTS = {
         "MOBILE_ACCELERATOR_WORK": "/srv/bench/work",
         "MOBILE_ACCELERATOR_NCS1_SDK": "/opt/movidius",
         "MOBILE_ACCELERATOR_USB": "/dev/bus/usb",
+        "MOBILE_ACCELERATOR_TTY": "/dev/ttyACM0",
         "REQUESTS_CA_BUNDLE": "/srv/ca.pem",
         "PIP_CONFIG_FILE": "/srv/pip.conf",
         "MOBILE_ACCELERATOR_LIVE_NETWORK": "bridge",

@@ -301,13 +301,25 @@ def test_the_document_is_whole_and_what_draws_it_is_small() -> None:
     json.dumps(refused, allow_nan=False)
 
 
-def test_ripple_of_voltage_makes_the_means_product_wrong() -> None:
-    made = make(FIVE)
+def test_a_voltage_that_gives_way_makes_mean_times_mean_wrong() -> None:
+    made = make(dataclasses.replace(FIVE, noise_w=0.01))
     columns = dict(made.trace.columns)
-    load = columns["main_a"] > 0.2
-    columns["main_v"] = np.where(load & (np.arange(len(load)) % 500 < 250), 3.0, 4.0)
+    heavy = (columns["main_a"] > 0.2) & (np.arange(len(columns["main_a"])) % 500 < 250)
+    columns["main_a"] = np.where(heavy, 2.0, columns["main_a"])
+    columns["main_v"] = np.where(heavy, 3.0, 4.0)
     document = energy.describe(dataclasses.replace(made.trace, columns=columns), made.windows, 0, "")
-    assert document["status"] == "ok"
+    gross = document["energy_per_inference_mj"]["gross"]
+    assert gross == pytest.approx((2.0 * 3.0 + 1.5) / 2 * 1e3 / 50, rel=0.01)
+    assert document["mean_v_times_mean_i_mj"] == pytest.approx((2.0 + 0.375) / 2 * 3.5 * 1e3 / 50, rel=0.01)
+    assert any("the voltage follows the load" in text for text in document["warnings"])
+
+
+def test_a_table_of_another_rate_than_a_monsoons_is_warned_of(tmp_path: Path) -> None:
+    made = make(Scene(rate_hz=1000.0))
+    trace_files.write_csv(tmp_path / "a.csv", made.trace)
+    document = energy.describe(trace_files.read(tmp_path / "a.csv"), None, made.inferences, "")
+    check(made, document, widest=0.03)
+    assert any("does not say its meter's rate" in text for text in document["warnings"])
 
 
 @pytest.mark.tool

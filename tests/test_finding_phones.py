@@ -113,6 +113,16 @@ def test_devices_shows_a_phone_in_a_second(lab: VirtualPhone) -> None:
 
 
 @needs_adbd
+def test_its_state_is_shown_in_words(lab: VirtualPhone) -> None:
+    argv = [sys.executable, "runner.py", "phone", "state"]
+    environment = {**os.environ, "ADB_SERVER_SOCKET": lab.server.address}
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "to 2841600 kHz, now 300000 to 2841600 kHz, schedutil: cores 7\n" in done.stdout
+    assert "temperatures_degc cpu-0-0-usr 31.5\n" in done.stdout
+
+
+@needs_adbd
 @pytest.mark.tool
 def test_a_tool_reaches_the_phone_through_the_runner(
     lab: VirtualPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from host import meters
+from tests.lab.virtual_usb import VirtualHost
 from tests.project import LAB, SMALL, Project
 from tools import arrays, metered, windows
 from tools.recording import Attached
@@ -20,6 +23,13 @@ from tools.stage import Command, DeviceNotFound, InvalidRequest, StageError
 
 LOCK = LAB / "meter" / "requirements.txt"
 BUSY_W, IDLE_W = 4.0, 2.0  # of the stand-in
+SERIAL = str(os.getpid())  # of the stand-in, whose lock is the host's: tests may run in two places at a time
+PLUGGED = "MOBILE_ACCELERATOR_LAB_METERS"
+
+
+@pytest.fixture(autouse=True)
+def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLUGGED, SERIAL)
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +88,38 @@ def test_energy_of_the_main_job(project: Project) -> None:
     ]
     report = (project.work / "runs" / "latest" / "report.html").read_text()
     assert "SIMULATED" in report
-    assert "simulated" in done.stdout
+    assert "ok (energy simulated)" in done.stdout
+    assert "by CPU model" in done.stdout
 
 
 @pytest.mark.tool
 def test_spinning_takes_what_it_takes(project: Project) -> None:
-    done = project.run(*argv(project, *HURRIED))
+    done = project.run(*argv(project, *HURRIED, "--meter-set", "own_clock=true"))
     assert done.returncode == 0, done.stderr
     energy = only_record(project)["energy"]
+    assert energy["aligned_by"] == "signature"  # the only thing that can
     assert energy["net_mj"] == pytest.approx(BUSY_W * 4.0, rel=0.2)  # 4 ms of processor time
+
+
+@pytest.mark.tool
+def test_a_simulated_monsoon_found_on_usb(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its load is its own, so there is no energy; but tool, lock, clock and trace are real."""
+    shutil.copytree(LAB, project.folder / "tests" / "lab", dirs_exist_ok=True)
+    monitor = {"idVendor": "2ab9", "idProduct": "0001", "serial": "20001", "speed": "480"}
+    VirtualHost(tmp_path).plug("1-1", monitor)
+    monkeypatch.setenv("MOBILE_ACCELERATOR_SIMULATED_HOST", str(tmp_path))
+    monkeypatch.setenv("MOBILE_ACCELERATOR_SIMULATED_MONSOON", "tests.lab.monsoon.backend")
+    monkeypatch.setenv(PLUGGED, "")
+    done = project.run(*argv(project, *HURRIED, meter="auto"))
+    record = only_record(project)
+    assert record["status"] == "ok", done.stderr
+    assert project.results()["run"]["meter"]["serial"] == "20001"
+    assert "is not in the trace" in record["energy_reason"], done.stderr
+    said = json.loads((project.work / "runs" / "latest" / record["files"]["energy"]).read_text())
+    assert said["simulated"]
+    assert said["samples"] > 20_000  # of 5 kHz
 
 
 @pytest.mark.tool
@@ -146,7 +179,7 @@ def test_a_measurement_without_windows_says_so(project: Project) -> None:
 
 @pytest.mark.tool
 def test_auto_without_a_meter_goes_on_and_says_so(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOBILE_ACCELERATOR_LAB_METERS", "")
+    monkeypatch.setenv(PLUGGED, "")
     done = project.run(*argv(project, *HURRIED, meter="auto"))
     assert done.returncode == 0, done.stderr
     record = only_record(project)
@@ -160,7 +193,7 @@ def test_auto_without_a_meter_goes_on_and_says_so(project: Project, monkeypatch:
 def test_a_meter_that_is_not_here_is_told_before_anything_runs(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MOBILE_ACCELERATOR_LAB_METERS", "")
+    monkeypatch.setenv(PLUGGED, "")
     done = project.run(*argv(project))
     assert done.returncode == 4, done.stderr
     assert "there is no meter cpu-model here" in done.stderr
@@ -169,7 +202,7 @@ def test_a_meter_that_is_not_here_is_told_before_anything_runs(
 
 @pytest.mark.tool
 def test_a_meter_in_use_names_its_holder(project: Project) -> None:
-    with meters.locked("cpu-model", "7"):
+    with meters.locked("cpu-model", SERIAL):
         done = project.run(*argv(project))
     assert done.returncode == 4
     assert f"in use by process {Path('/proc/self').resolve().name}" in done.stderr
@@ -199,7 +232,7 @@ def test_interrupt_stops_the_meter(project: Project) -> None:
     assert trace.read_bytes()[-4:] == b"PAR1"  # told to stop, not killed
     reasons = {stage["reason"] for stage in project.results()["run"]["stages"]}
     assert reasons == {"interrupted by the user"}
-    with meters.locked("cpu-model", "7"):
+    with meters.locked("cpu-model", SERIAL):
         pass
 
 
@@ -222,7 +255,8 @@ def wait_until(condition: Any, limit_s: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def test_the_same_meter_is_not_held_twice() -> None:
+def test_the_same_meter_is_not_held_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meters, "LOCKS", (tmp_path / "nowhere", tmp_path))
     with meters.locked("test-meter", "a/b"):
         with pytest.raises(DeviceNotFound, match="in use by process"), meters.locked("test-meter", "a/b"):
             pass

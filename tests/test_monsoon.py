@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -206,6 +207,10 @@ def test_power_on_and_off(bench: Bench) -> None:
     assert bench.run("power-off")["output_v"] == 0
 
 
+def test_a_monitor_that_still_samples_for_a_killed_program_is_stopped_first(bench: Bench) -> None:
+    assert bench.run("state", monitors=[{**FAST, "left_on": True}])["device"] == "Monsoon HVPM"
+
+
 def test_two_monitors_have_states_of_their_own(bench: Bench) -> None:
     """PyMonsoon keeps the calibration of all monitors in one place."""
     two = [{**FAST, "output_v": 3.8}, {"serial": "30002", "model": "lvpm"}]
@@ -232,3 +237,20 @@ def test_which_monitors_are_here_by_the_kernels_files(tmp_path: Path) -> None:
 def test_the_rules_for_udev_are_those_that_the_error_names() -> None:
     for rule in power_monitors.RULES:
         assert rule in udev.rules().splitlines()
+
+
+def test_people_without_a_monitor_record_a_simulated_one_by_the_runner(tmp_path: Path) -> None:
+    lab = [sys.executable, "-m", "tests.lab.monsoon", "--setup", '{"speed": 0, "serial": "30002"}']
+    record = ["power", "record", "--meter", "monsoon", "--engine", "venv", "--samples", "5000"]
+    where = ["--work", str(tmp_path / "work"), "-o", str(tmp_path / "trace.parquet")]
+    done = subprocess.run(
+        [*lab, sys.executable, str(ROOT / "runner.py"), *record, *where],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    recorded = trace.read(tmp_path / "trace.parquet")
+    assert (len(recorded.time_s), recorded.meta.serial, recorded.meta.simulated) == (5000, "30002", True)

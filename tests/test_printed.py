@@ -122,6 +122,21 @@ def test_columns_may_be_three_wide_and_in_any_order() -> None:
     assert bench.parse(swapped)["runs"][0]["metrics"]["Total Inference Time"]["mean_ms"] == 6.0
 
 
+def test_a_copy_without_its_last_end_of_line_is_read_with_a_warning() -> None:
+    found = bench.parse(YOLO.rstrip("\n"))
+    assert (found["status"], found["runs"]) == ("ok", bench.parse(YOLO)["runs"])
+    assert "rows may be missing" in found["warnings"][-1]
+    log = diagview.parse(DIAGVIEW.rstrip("\n"))
+    assert (log["status"], log["layers"]) == ("ok", diagview.parse(DIAGVIEW)["layers"])
+    assert "layers may be missing" in log["warnings"][-1]
+
+
+def test_a_file_that_windows_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "stats.csv"
+    path.write_bytes(YOLO.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert bench.read(path) == bench.parse(YOLO)
+
+
 def test_cycles_stay_cycles_and_other_units_their_own() -> None:
     text = BERT.replace("\n\n", "\n", 1).replace(
         ",,Total", ",,layer_000 (Name:c Type:Conv2d) (cycles),900,950,850,DSP\n,,Total"
@@ -393,6 +408,7 @@ def test_the_parsers_are_commands_of_their_tools(tmp_path: Path) -> None:
     table = call("tools.snpe", "parse-bench", str(path)).stdout
     assert "-- runs: GPU --" in table
     assert "Total Inference Time  99.115" in table
+    assert "layers_on:\nGPU\n" in table
     failed = call("tools.tflite", "parse-benchmark", str(path))
     assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
     assert "not the output of benchmark_model" in failed.stderr

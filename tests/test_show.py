@@ -35,6 +35,13 @@ def test_what_was_compiled_without_a_device_is_said_once(
     assert text.count("ncs compiled for Myriad 2 (2450): 171 steps, 12 SHAVEs, 11.6 MB blob\n") == 1
 
 
+def test_what_a_measurement_warns_of_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = samples.stick(tmp_path)
+    text = "GPU runs only a part of the network"
+    record = {**record, "metadata": {**record["metadata"], "warnings": [text]}}
+    assert f"warning: {text}\n" in shown([record], tmp_path, capsys)
+
+
 def test_a_stage_that_failed_is_not_answered_with_what_another_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

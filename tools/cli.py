@@ -89,7 +89,7 @@ def _shown(parser: Parser) -> Callable[..., None]:
 
 
 def _table(found: Mapping[str, Any], title: str = "") -> str:
-    """Return plain values as `name value` lines, and lists of rows as columns below; no None.
+    """Return plain values as `name value` lines, and lists of rows as columns under their name; no None.
 
     A dict of dicts is a list of rows with their keys first; a row that holds rows is a table of its own, with
     what it is called above it.
@@ -102,8 +102,9 @@ def _table(found: Mapping[str, Any], title: str = "") -> str:
         if any(isinstance(value, (list, dict)) and value for row in rows for value in row.values()):
             blocks += [_table(row, f"-- {key}: {next(iter(row.values()))} --") for row in rows]
         elif rows:
-            shown = [[str(row.get(name, "")) for name in rows[0]] for row in rows]
-            blocks.append(_columns([list(rows[0]), *shown] if len(rows[0]) > 1 else [[key], *shown]))
+            shown = [["" if row.get(name) is None else str(row[name]) for name in rows[0]] for row in rows]
+            heads = [] if list(rows[0]) == [""] else [list(rows[0])]
+            blocks.append(f"{key}:\n{_columns([*heads, *shown])}")
     return "\n\n".join(filter(None, blocks))
 
 

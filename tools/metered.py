@@ -176,7 +176,7 @@ def _compared(windows: List[Window], inference_s: float) -> Dict[str, Any]:
     slower = window_inference_s / inference_s - 1
     found: Dict[str, Any] = {"window_inference_ms": window_inference_s * 1e3, "window_slower_rel": slower}
     if abs(slower) > DIFFERS:
-        text = f"With the meter an inference took {window_inference_s * 1e3:.4g} ms"
-        why = "heat, clocks, or the meter's own load"
-        found["warnings"] = [f"{text}, {slower:+.0%} against the timed runs ({why})."]
+        text = f"In the meter's windows an inference took {window_inference_s * 1e3:.3g} ms"
+        way = f"{abs(slower):.0%} {'more' if slower > 0 else 'less'} than in the timed runs"
+        found["warnings"] = [f"{text}, {way} (heat, clocks, other load?)."]
     return found

@@ -21,7 +21,7 @@ def read(path: Path, parse: Callable[[str], dict[str, Any]], program: str) -> di
         return failed(f"the file is larger than {LIMIT_BYTES >> 20} MB, which no output of {program} is")
     if b"\0" in data:
         return failed("it is not text", f"Give what {program} printed, in UTF-8.")
-    return parse(data.decode(errors="replace"))
+    return parse(data.decode("utf-8-sig", errors="replace"))  # Windows' editors begin a file with a mark
 
 
 def ok(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from host import ROOT
 from host.engines import Engine, Note, service_of
 from host.engines.venv import VenvEngine
+from tools import power_monitors
 from tools.stage import InvalidRequest, Unavailable
+from tools.usb import Host
 
 if TYPE_CHECKING:
     from host.compose import Service
@@ -30,9 +32,11 @@ def services(work: Path) -> Mapping[str, Service]:
     user = {"MOBILE_ACCELERATOR_UID": os.getuid(), "MOBILE_ACCELERATOR_GID": os.getgid()}
     caller = {key: str(value) for key, value in user.items()} if os.getuid() else {}
     usb = {} if USB.is_dir() else {"MOBILE_ACCELERATOR_USB": os.devnull}  # else Docker would make the folder
+    ports = [str(found.port) for found in power_monitors.find(Host()) if found.port]
+    serial = {"MOBILE_ACCELERATOR_TTY": ports[0]} if ports else {}
     nvidia = {"MOBILE_ACCELERATOR_NVIDIA": "nvidia"} if NVIDIA.exists() else {}
     paths = {**sdks.absolute(os.environ), "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
-    environment = {**caller, **usb, **nvidia, **os.environ, **paths}
+    environment = {**caller, **usb, **serial, **nvidia, **os.environ, **paths}
     return load(ROOT / "compose.yaml", environment)
 
 

@@ -9,6 +9,7 @@ reading on a busy host loses nothing. It sees the processes of the venv engine, 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -70,14 +71,29 @@ def _clock(pid: int) -> int:
     return (~pid << 3) | SCHED
 
 
+class OwnClock(Polled):
+    """A meter that shares no clock with the host, as those on USB do."""
+
+    @property
+    def meta(self) -> Meta:
+        """What is known by now."""
+        return dataclasses.replace(super().meta, clock=None)
+
+    @meta.setter
+    def meta(self, meta: Meta) -> None:
+        self._meta = meta
+
+
 @contextlib.contextmanager
-def opened(idle_w: float, busy_w: float, lose_after_s: float, serial: str) -> Iterator[Polled]:
+def opened(
+    idle_w: float, busy_w: float, lose_after_s: float, serial: str, *, own_clock: bool
+) -> Iterator[Polled]:
     """Open the stand-in."""
     about = "a model, not a measurement"
     channel = Channel(scope="the measuring process", gain_error=0.001, source=about)
     meta = Meta("cpu-model", "CPU model", serial, simulated=True, channels={"main": channel})
     busy = Busy(idle_w, busy_w, lose_after_s)
-    yield Polled(busy.ask, ("main_j",), meta, PERIOD_S)
+    yield (OwnClock if own_clock else Polled)(busy.ask, ("main_j",), meta, PERIOD_S)
 
 
 @tool.command(meter="cpu-model")
@@ -89,9 +105,10 @@ def cpu_model(
     idle_w: float = 2.0,
     busy_w: float = 4.0,
     lose_after_s: float = 0.0,
+    own_clock: bool = False,
 ) -> Result:
     """Record the model's power; `lose_after_s` > 0: be pulled out after so many seconds."""
-    reader = opened(idle_w, busy_w, lose_after_s, meter_serial)
+    reader = opened(idle_w, busy_w, lose_after_s, meter_serial, own_clock=own_clock)
     return run(reader, trace, duration_s=duration_s, live_port=live_port)
 
 

@@ -334,7 +334,7 @@ def _clock(rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
 
 
 def other_scene(seed: int) -> Scene:
-    """Return a scene of the second set, with what the first has not: no limit was chosen by looking at it."""
+    """Return a scene of the second set: an idle power that bends, steps and wakes up, tails, heavy noise."""
     rng = np.random.default_rng([seed, 2])
     pick = rng.choice
     load_w = float(np.exp(rng.uniform(np.log(0.3), np.log(3.0))))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -90,7 +91,7 @@ class VirtualPhone:
         self.data_mb = data_mb
         self.programs = folder / "vendor" / "bin"
         self.server = Server(f"localfilesystem:{folder}/adb.socket")
-        self._lay_out()
+        lay_out(folder)
 
     def __enter__(self) -> VirtualPhone:
         argv = [
@@ -166,38 +167,50 @@ class VirtualPhone:
             else:
                 return
 
-    def _lay_out(self) -> None:
-        system = self.folder / "system" / "bin"
-        system.mkdir(parents=True)
-        self.programs.mkdir(parents=True)
-        shutil.copy(ADB / "bin" / "mksh", system / "sh")
-        shutil.copy(ADB / "bin" / "toybox", system / "toybox")
-        shutil.copy(ADB / "usr" / "bin" / "original-awk", system / "awk")  # since Android 9
-        for applet in subprocess.check_output([str(system / "toybox")], text=True).split():
-            if applet != "su" and not (system / applet).exists():
-                (system / applet).symlink_to("toybox")
-        for stub in (HERE / "bin").iterdir():
-            (system / stub.name).unlink(missing_ok=True)
-            shutil.copy(stub, system / stub.name)
-        self.write("/vendor/etc/properties", "".join(f"[{k}]: [{v}]\n" for k, v in PROPERTIES.items()))
-        for name, text in DUMPS.items():
-            self.write(f"/vendor/etc/dumpsys/{name}", text)
-        for name in ("global", "system"):
-            (self.folder / "vendor" / "etc" / "settings" / name).mkdir(parents=True)
-        for name, value in SETTINGS.items():
-            self.write(f"/vendor/etc/settings/{name}", f"{value}\n")
-        for number, (zone, value) in enumerate(ZONES.items()):
-            self.write(f"/sys/class/thermal/thermal_zone{number}/type", f"{zone}\n")
-            self.write(f"/sys/class/thermal/thermal_zone{number}/temp", f"{value}\n")
-        self.write("/sys/devices/system/cpu/possible", "0-7\n")
-        for cpus, khz in CLUSTERS.items():
-            for cpu in cpus.split():
-                folder = f"/sys/devices/system/cpu/cpu{cpu}/cpufreq"
-                self.write(f"{folder}/related_cpus", f"{cpus}\n")
-                self.write(f"{folder}/scaling_governor", "schedutil\n")
-                self.write(f"{folder}/scaling_min_freq", "300000\n")
-                self.write(f"{folder}/scaling_max_freq", f"{khz}\n")
-                self.write(f"{folder}/cpuinfo_max_freq", f"{khz}\n")
+
+def lay_out(folder: Path, adb: Path = ADB) -> None:
+    """Write a phone's /system, /vendor and /sys into a folder; `adb` is what install-adb.sh unpacked."""
+
+    def write(path: str, text: str) -> None:
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+
+    _install(folder / "system" / "bin", adb)
+    (folder / "vendor" / "bin").mkdir(parents=True)
+    write("vendor/etc/properties", "".join(f"[{k}]: [{v}]\n" for k, v in PROPERTIES.items()))
+    for name, text in DUMPS.items():
+        write(f"vendor/etc/dumpsys/{name}", text)
+    for name in ("global", "system"):
+        (folder / "vendor" / "etc" / "settings" / name).mkdir(parents=True)
+    for name, value in SETTINGS.items():
+        write(f"vendor/etc/settings/{name}", f"{value}\n")
+    for number, (zone, value) in enumerate(ZONES.items()):
+        write(f"sys/class/thermal/thermal_zone{number}/type", f"{zone}\n")
+        write(f"sys/class/thermal/thermal_zone{number}/temp", f"{value}\n")
+    write("sys/devices/system/cpu/possible", "0-7\n")
+    for cpus, khz in CLUSTERS.items():
+        for cpu in cpus.split():
+            frequencies = f"sys/devices/system/cpu/cpu{cpu}/cpufreq"
+            write(f"{frequencies}/related_cpus", f"{cpus}\n")
+            write(f"{frequencies}/scaling_governor", "schedutil\n")
+            write(f"{frequencies}/scaling_min_freq", "300000\n")
+            write(f"{frequencies}/scaling_max_freq", f"{khz}\n")
+            write(f"{frequencies}/cpuinfo_max_freq", f"{khz}\n")
+
+
+def _install(folder: Path, adb: Path) -> None:
+    """Fill the phone's folder of programs."""
+    folder.mkdir(parents=True)
+    shutil.copy(adb / "bin" / "mksh", folder / "sh")
+    shutil.copy(adb / "bin" / "toybox", folder / "toybox")
+    shutil.copy(adb / "usr" / "bin" / "original-awk", folder / "awk")  # since Android 9
+    for applet in subprocess.check_output([str(folder / "toybox")], text=True).split():
+        if applet != "su" and not (folder / applet).exists():
+            (folder / applet).symlink_to("toybox")
+    for stub in (HERE / "bin").iterdir():
+        (folder / stub.name).unlink(missing_ok=True)
+        shutil.copy(stub, folder / stub.name)
 
 
 def variables() -> dict[str, str]:
@@ -207,3 +220,7 @@ def variables() -> dict[str, str]:
         "PATH": f"{ADB / 'usr/lib/android-sdk/platform-tools'}:{os.environ['PATH']}",
         "LD_LIBRARY_PATH": f"{libraries}:{libraries / 'android'}",
     }
+
+
+if __name__ == "__main__":
+    lay_out(*map(Path, sys.argv[1:]))

@@ -22,7 +22,7 @@ HOST = {
 }
 NULLS = (
     *("latency_ms", "throughput_per_s", "samples", "load_ms", "first_inference_ms", "peak_rss_mb"),
-    *("breakdown_ms", "correctness", "energy", "reason", "hint"),
+    *("breakdown_ms", "correctness", "energy", "energy_reason", "energy_hint", "reason", "hint"),
 )
 
 
@@ -180,7 +180,9 @@ def _add_energy(folder: Path, made: dict[str, Any], median_ms: float, number: in
     """Add to a record what a meter found: an energy, or for the second one why there is none."""
     watt = 2.6 + 0.4 * number
     made["files"] = {"energy": f"energy{number}.json"}
-    (folder / made["files"]["energy"]).write_text(json.dumps({"plot": plot(watt, refused=number == 1)}))
+    (folder / made["files"]["energy"]).write_text(
+        json.dumps({"simulated": False, "plot": plot(watt, refused=number == 1)})
+    )
     if number == 1:
         made["energy_reason"] = "the clocks of meter and host differ by 1.3 % between the signatures"
         made["energy_hint"] = "The trace's time base is wrong, or samples are missing. Record it anew."
@@ -292,7 +294,7 @@ def stick(folder: Path, model: str = "squeezenet", status: str = "ok", **fields:
         "sweep": f"{model}.sweep.json",
         "energy": "energy9.json",
     }
-    (folder / "energy9.json").write_text(json.dumps({"plot": plot(1.1)}))
+    (folder / "energy9.json").write_text(json.dumps({"simulated": True, "plot": plot(1.1)}))
     made["energy"] = energy(26.0, simulated=True)
     times = np.random.default_rng(7).pareto(1.3, 64).round(4)
     layers = [

@@ -88,7 +88,8 @@ def test_page_says_what_the_run_found(render: Render, tmp_path: Path) -> None:
         "Intel(R) Core(TM) i7-8665U",
     ):
         assert words in page.text.replace("\N{NO-BREAK SPACE}", " "), words
-    assert page.tags["svg"] == 2 * 9 + 1  # two plots for each record that was measured, and one sweep
+    # two plots for each record that was measured, a sweep, five traces, and energy over latency
+    assert page.tags["svg"] == 2 * 9 + 1 + 5 + 1
     for link in (
         "results.json",
         "logs/squeezenet.tflite.benchmark.log",
@@ -203,7 +204,7 @@ def test_a_sweep_of_few_points(
     (tmp_path / made["files"]["sweep"]).write_text(json.dumps({"parameter": "shaves", "points": points}))
     page = Page(render(samples.write(tmp_path, [made])))
     assert words in page.text
-    assert page.tags["svg"] == svgs
+    assert page.tags["svg"] == svgs + 1  # and its power trace
 
 
 @pytest.mark.parametrize(
@@ -330,3 +331,43 @@ def test_other_schema_is_refused(render: Render, tmp_path: Path) -> None:
     path.write_text('{"schema": 2}')
     with pytest.raises(InvalidRequest, match="has schema 2"):
         render(path)
+
+
+def test_energy_is_told_with_interval_idle_power_and_meter(render: Render, tmp_path: Path) -> None:
+    page = Page(render(samples.full_run(tmp_path)))
+    for words in (
+        "23.3 mJ net, \N{PLUS-MINUS SIGN}0.35 mJ gross 39.5 mJ",
+        "idle 1.71 W before, 1.74 W after",
+        "6 windows, 1,032 inferences, placed by signature",
+        "Monsoon HVPM 24071: main output of the power monitor",
+        "windows differ",
+        "No energy. the clocks of meter and host differ by 1.3 % between the signatures",
+        "Record it anew.",
+    ):
+        assert words in page.text, words
+    assert page.text.count("SIMULATED") >= 3  # the stick's rows, its energy's among them
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ({"plot": samples.plot(1.0, refused=True)}, "No energy. it bends"),
+        ({"plot": None}, "There is no power in the trace."),
+        ({"plot": {"time_s": [0]}}, "is cut off or corrupt"),
+        (None, "is missing"),
+    ],
+)
+def test_a_refused_energy_shows_what_there_is(
+    render: Render, tmp_path: Path, file: dict[str, Any] | None, words: str, simulated: bool
+) -> None:
+    made = measured(tmp_path, latencies_ns(8, 300))
+    made |= {"files": {"energy": "e.json"}, "energy_reason": "it bends", "energy_hint": "Straighten it."}
+    if file:
+        (tmp_path / "e.json").write_text(json.dumps({"simulated": simulated, **file}))
+    page = Page(render(samples.write(tmp_path, [made])))
+    assert words in page.text
+    assert "Straighten it." in page.text
+    drawn = bool(file and file["plot"] and len(file["plot"]["time_s"]) > 1)
+    assert page.tags["svg"] == 2 + drawn
+    assert ("SIMULATED" in page.text) == (drawn and simulated)

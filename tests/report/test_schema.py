@@ -67,6 +67,11 @@ def test_ok_was_timed_and_compared(tmp_path: Path, ok: dict[str, Any], field: st
     assert errors(tmp_path, ok | {field: None}) == [f"$.records[0].{field}"]
 
 
+def test_an_energy_or_a_reason(tmp_path: Path, ok: dict[str, Any]) -> None:
+    assert not errors(tmp_path, ok | {"energy": samples.energy(3.2), "energy_reason": None})
+    assert not errors(tmp_path, ok | {"energy_reason": "no meter", "energy_hint": "Plug one in."})
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -81,6 +86,10 @@ def test_ok_was_timed_and_compared(tmp_path: Path, ok: dict[str, Any], field: st
         {"correctness": correctness(top1_match=1.5)},
         {"correctness": {"cosine": 1.0}},
         {"energy": {"energy_mj": 3.2}},
+        {"energy": samples.energy(3.2, net_ci95_mj=[3.1])},
+        {"energy": samples.energy(3.2, meter={})},
+        {"energy": samples.energy(3.2), "energy_reason": "refused"},  # never a number then
+        {"energy_reason": " "},
         {"metadata": {"tolerance": {"cosine": "high"}}},
         {"metadata": {"made_by": {"ncs.convert": {"compiled": {"stages": 324}}}}},
         {"metadata": {"made_by": {"ncs.convert": {"compiled": {"chip": "2480", "blob_bytes": "11.6 MB"}}}}},

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tools.energy.integral import Power
 
+FOUND = "found"  # what places windows that nobody gave
 RATE = 1e-3  # by which two clocks may differ: ten times what crystals do
 DRIFT = 1e-4  # what crystals differ by at most: the uncertainty of a rate that was not measured
 MARKER_ERROR = 1e-3  # of a window: so far may a marker be from where it should be
@@ -93,9 +94,8 @@ def place(trace: Trace, power: Power, given: Windows) -> Placement:
         span_s = given.windows[-1].end_s - clock.monotonic_s
         error_s = float((clock.error_s**2 + ((clock.rate_error or 0.0) * span_s) ** 2) ** 0.5)
         windows = _moved(given.windows, -clock.monotonic_s, 1.0)
-        return Placement(
-            windows, "clock", error_s, (), {"offset_s": -clock.monotonic_s, "rate": 1.0, **notes}
-        )
+        facts = {"offset_s": -clock.monotonic_s, "rate": 1.0, **notes}
+        return Placement(windows, "clock", error_s, (), facts)
     message = f"the windows are on the clock of {given.host}, and nothing tells where that is in the trace"
     raise Refused(message, hint="It takes a signature, a marker or a meter on that host's clock.")
 
@@ -195,7 +195,11 @@ def _edges(
     free: tuple[float, float],
     where: str,
 ) -> Edges:
-    """Return a window's edges; `free` is the time up to the windows beside it."""
+    """Return a window's edges; `free` is the time up to the windows beside it.
+
+    Raises:
+        Refused: it is idle at its ends.
+    """
     count = _count(power, window)
     length_s = window.end_s - window.start_s
     block_s = length_s / count
@@ -204,32 +208,26 @@ def _edges(
         time_s, mean_w = power.blocks(start_s, end_s, blocks)
         return levels.filled(mean_w) - baseline.level_w(time_s) >= 0.5 * lift_w
 
+    def edge(bound_s: float, sign: int, idle: int, room_s: float) -> Optional[float]:
+        """Look for the load's edge near a bound, outwards in the direction `sign`."""
+        beyond = 0
+        if not idle:
+            reach = int(min(room_s, length_s / 2) / block_s)
+            low_s, high_s = sorted((bound_s, bound_s + sign * reach * block_s))
+            beyond = _run(loaded(low_s, high_s, reach)[::sign]) if reach else 0
+            if beyond == reach or beyond > IDLE * count:
+                return None  # the load goes on: this is no edge of it
+        return levels.edge(power, bound_s + sign * (beyond - idle) * block_s, 2 * block_s) - bound_s
+
     inside = loaded(window.start_s, window.end_s, count)
     lead, trail = _run(~inside), _run(~inside[::-1])
     if lead + trail > max(IDLE * count, 1):
         message = f"{where} is idle for {(lead + trail) * block_s:.3g} s at its ends"
         raise Refused(message, hint=HINT)
-    found: list[Optional[float]] = []
-    for bound_s, sign, idle, room_s in (
-        (window.start_s, -1, lead, window.start_s - free[0]),
-        (window.end_s, 1, trail, free[1] - window.end_s),
-    ):
-        reach = int(min(room_s, length_s / 2) / block_s)
-        if idle:
-            estimate_s = bound_s - sign * idle * block_s
-        elif not reach:
-            found.append(None)
-            continue
-        else:
-            ends = sorted((bound_s, bound_s + sign * reach * block_s))
-            outside = loaded(ends[0], ends[1], reach)[::sign]
-            beyond = _run(outside)
-            if beyond == reach or beyond > IDLE * count:
-                found.append(None)  # the load goes on: this is no edge of it
-                continue
-            estimate_s = bound_s + sign * beyond * block_s
-        found.append(levels.edge(power, estimate_s, 2 * block_s) - bound_s)
-    return Edges(*found)
+    return Edges(
+        edge(window.start_s, -1, lead, window.start_s - free[0]),
+        edge(window.end_s, 1, trail, free[1] - window.end_s),
+    )
 
 
 def _run(marked: np.ndarray) -> int:

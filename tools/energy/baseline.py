@@ -19,6 +19,7 @@ BLOCKS = 32  # of a side's idle time
 SHORTEST_S = 0.3  # of idle time on a side
 READINGS = 5  # at least, on a side
 OUTLIER = 6.0  # robust standard deviations: what is further off stands out
+DECAYS = 1.5  # times as much at its beginning as at its end: the load's own end, and no steady work
 HIDDEN = 3.0  # standard uncertainties of the levels: more of a bend than that would show in them
 FEW, SHORT = 2, 2  # times that stand out, and blocks of one, up to which it is other work, and a short one
 HINT = "Record some seconds of idle before and after the load, with nothing else running."
@@ -33,6 +34,7 @@ class Side:
         level_w: its power there, `error_w` the standard uncertainty of it.
         slope_w_per_s: its drift, with its standard uncertainty.
         count: independent blocks that it is of.
+        beside_w: power of other work that was left out and is right beside the load.
     """
 
     at_s: float
@@ -42,6 +44,7 @@ class Side:
     slope_w_per_s: float
     slope_error: float
     count: float
+    beside_w: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,12 +129,12 @@ def _side(power: Power, spans: Sequence[Span], name: str) -> Side:
         for start, end in spans
         if end - start >= 0.5 * block_s
     ]
-    time_s, level = (np.concatenate(parts) for parts in zip(*pieces))
+    time_s, level = np.hstack([np.empty((2, 0)), *map(np.vstack, pieces)])
     time_s, level = time_s[np.isfinite(level)], level[np.isfinite(level)]
     if len(level) < 3:
         message = f"nothing is known of the idle power {name} the load: its samples are lost"
         raise Refused(message, hint=HINT)
-    return _fit(time_s, level, seconds)
+    return _fit(time_s, level, seconds, at=-1 if name == "before" else 0)
 
 
 def _outside(level: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -153,8 +156,10 @@ def _outside(level: np.ndarray) -> tuple[np.ndarray, float, float]:
     return marked, open_w / 2, abs(open_w) / 12**0.5
 
 
-def _fit(time_s: np.ndarray, level: np.ndarray, seconds: float) -> Side:
-    """Return level and drift of one side's blocks; the drift by the median of H. Theil and P. K. Sen.
+def _fit(time_s: np.ndarray, level: np.ndarray, seconds: float, at: int) -> Side:
+    """Return level and drift of one side's blocks, of which number `at` is beside the load.
+
+    The drift is that of the median of H. Theil (1950) and P. K. Sen (1968).
 
     The standard error is that of the residuals, with their correlation from block to block taken as that of
     a first-order process: n (1 - r) / (1 + r) of them count (Bayley and Hammersley, 1946).
@@ -162,6 +167,7 @@ def _fit(time_s: np.ndarray, level: np.ndarray, seconds: float) -> Side:
     import numpy as np
 
     marked, more_w, more_error_w = _outside(level - levels.slope(time_s, level) * time_s)
+    beside = level[marked] - np.median(level) if marked[at] else level[:0]
     time_s, level = time_s[~marked], level[~marked]
     count = len(level)
     slope = levels.slope(time_s, level)
@@ -174,4 +180,7 @@ def _fit(time_s: np.ndarray, level: np.ndarray, seconds: float) -> Side:
     free = max(count * (1 - correlation) / (1 + correlation), 1.5)
     wide = float(((time_s - at_s) ** 2).mean() * free) ** 0.5
     error = float(np.hypot(spread / free**0.5, more_error_w))
-    return Side(at_s, seconds, middle + more_w, error, slope, spread / max(wide, 1e-12), free)
+    steady = len(beside) > SHORT and not (at == 0 and beside[0] > DECAYS * abs(beside[-1]))
+    beside_w = abs(float(beside.mean())) if steady else 0.0
+    slope_error = spread / max(wide, 1e-12)
+    return Side(at_s, seconds, middle + more_w, error, slope, slope_error, free, beside_w)

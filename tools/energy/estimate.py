@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Optional, Sequence
 
-from tools.energy import alignment, baseline, budget, cells, find_load
+from tools.energy import alignment, baseline, budget, cells, find_load, timebase, uncertainty
 from tools.energy.alignment import Edges, Placement
 from tools.energy.baseline import Baseline
 from tools.energy.budget import Part
@@ -24,6 +24,8 @@ LOST = 1e-3  # of the windows: EEMBC's runner fails a measurement that dropped m
 WIDEST = 0.5  # of the net energy: an interval that is wider on each side says nothing
 STATIONARY = 0.1  # by which parts of one window may differ from their mean, to count as windows
 VARIES = 0.05  # by which they may without a warning
+PAD_S, PADS = 0.05, 7.0  # beside a load that was found: seconds, and standard uncertainties of its edges
+WARM_UP = 0.5  # of the load's power: what is beside it and higher is the load itself, outside its windows
 GUARD_S, GUARD = 0.25, 0.02  # beside load: seconds, and share of it, that are no idle power yet
 AVERAGES = 5.0  # times of averaging that a window takes at least
 HINT = "Measure longer: five windows of 10 s or more, with as much idle time before and after."
@@ -62,27 +64,40 @@ def of_power(trace: Trace, power: Power, given: Optional[Windows], inferences: i
     Raises:
         Refused: the trace cannot carry it.
     """
-    warnings = _about(trace)
-    if given is None:
-        placement, busy, pad_s, blur_s = _found(power, inferences)
-    else:
-        placement = alignment.place(trace, power, given)
-        _inside(power, placement)
-        busy = [(one.start_s, one.end_s) for one in placement.windows]
-        busy += [(one[0][0], one[-1][1]) for one in placement.signatures]
-        pad_s, blur_s = 0.0, 0.0
+    placement, busy, beside_w = _placed(trace, power, given, inferences)
     span = placement.windows[0].start_s, placement.windows[-1].end_s
     before, after = _idle(power, busy, span)
     line = baseline.of_spans(power, before, after)
     edges = alignment.examine(power, placement.windows, line) if given is not None else []
-    made = _cells(power, placement, edges, pad_s)
+    made = _cells(power, placement, edges)
     gross, net = cells.energies(power, line, made)
-    warnings += _steady(given, placement, made, net)
     lost_s = _check_lost(trace, power, made)
-    parts = _parts(trace, power, line, made, placement, edges, blur_s)
+    warnings = [*_about(trace, power), *_steady(given, placement, made, net)]
+    beside_w = max(beside_w, line.before.beside_w, line.after.beside_w)
+    if beside_w >= WARM_UP * float(net.sum() / made.seconds.sum()):
+        beside_w = 0.0
+    elif beside_w:
+        warnings.append(f"{beside_w:.3g} W of other work right beside the load may have gone on under it")
+    parts = uncertainty.parts(trace, power, line, made, placement, edges, beside_w)
     found = Estimate(power, placement, line, made, gross, net, parts, [*before, *after], warnings, lost_s)
     _check_width(found)
     return found
+
+
+def _placed(
+    trace: Trace, power: Power, given: Optional[Windows], inferences: int
+) -> tuple[Placement, list[tuple[float, float]], float]:
+    """Return the windows, all times of activity, and the power of other work beside the load."""
+    if given is None:
+        load = find_load.find(power)
+        window = Window(load.start_s, load.end_s, inferences)
+        busy = [(load.start_s, load.end_s), *load.others]
+        return Placement([window], alignment.FOUND, load.blur_s / 3**0.5), busy, load.beside_w
+    placement = alignment.place(trace, power, given)
+    _inside(power, placement)
+    busy = [(one.start_s, one.end_s) for one in placement.windows]
+    busy += [(one[0][0], one[-1][1]) for one in placement.signatures]
+    return placement, busy, 0.0
 
 
 def check_count(given: Optional[Windows], inferences: int) -> None:
@@ -98,20 +113,16 @@ def check_count(given: Optional[Windows], inferences: int) -> None:
         raise InvalidRequest(message, hint="Leave --inferences out: the windows say it.")
 
 
-def _about(trace: Trace) -> list[str]:
+def _about(trace: Trace, power: Power) -> list[str]:
+    """Return what is to be known of a trace before its energy is believed."""
     meta = trace.meta
     found = []
     if not meta.complete:
         found.append(f"the recording ended early: {meta.note or 'nobody says why'}")
+    if meta.meter == timebase.TABLE and power.step_s * timebase.MONSOON_HZ > 1 + timebase.RATE:
+        rate = f"{1 / power.step_s:.5g} samples a second"
+        found.append(f"the table does not say its meter's rate: by a wrong time base of {rate} all is wrong")
     return found
-
-
-def _found(power: Power, inferences: int) -> tuple[Placement, list[tuple[float, float]], float, float]:
-    load = find_load.find(power)
-    pad_s = max(4 * load.blur_s, power.average_s, 0.05)
-    window = Window(load.start_s, load.end_s, inferences)
-    busy = [(load.start_s, load.end_s), *load.others]
-    return Placement([window], "found", load.blur_s / 3**0.5), busy, pad_s, load.blur_s
 
 
 def _inside(power: Power, placement: Placement) -> None:
@@ -141,13 +152,14 @@ def _idle(
     return sides[0], sides[1]
 
 
-def _cells(power: Power, placement: Placement, edges: Sequence[Edges], pad_s: float) -> Cells:
+def _cells(power: Power, placement: Placement, edges: Sequence[Edges]) -> Cells:
     """Return the windows as cells, cut into parts if there are fewer than five.
 
     A window's edge gets a pad where the meter smears it and there is idle time beside it to be smeared into.
     """
     windows = placement.windows
     parts = -(-WINDOWS // len(windows)) if len(windows) < WINDOWS else 1
+    pad_s = max(PADS * placement.error_s, power.average_s, PAD_S) if placement.by == alignment.FOUND else 0.0
     pads = [(pad_s, pad_s)] * len(windows)
     smear_s = 1.5 * power.average_s
     if edges and smear_s:
@@ -192,24 +204,13 @@ def _check_lost(trace: Trace, power: Power, made: Cells) -> float:
     """
     lost_s = float(cells.lost(power, made).sum())
     seconds = float(made.seconds.sum())
-    undated_s = _undated(trace, power) * power.step_s
+    undated_s = uncertainty.undated(trace, power) * power.step_s
     for missing_s, what in ((lost_s, "in the windows"), (undated_s, "without saying where")):
         if missing_s > max(LOST * seconds, 2.5 * power.step_s):
             share = f"{missing_s / seconds:.2%}, the limit is {LOST:.1%}"
             message = f"{missing_s:.3g} s of {seconds:.4g} s are lost {what}: {share}"
             raise Refused(message, hint="Record it anew, with the computer doing less meanwhile.")
     return lost_s
-
-
-def _undated(trace: Trace, power: Power) -> float:
-    """Return how many samples are lost without a gap to show for it, as the meter says or by its count."""
-    import numpy as np
-
-    if not trace.meta.rate_hz or power.power_w is None:
-        return trace.meta.undated
-    gaps_s = np.diff(power.time_s)[power.gap_after]
-    shown = float((np.rint(gaps_s / power.step_s) - 1).sum())
-    return max(trace.meta.undated, trace.meta.dropped - shown)
 
 
 def _check_width(found: Estimate) -> None:
@@ -221,93 +222,3 @@ def _check_width(found: Estimate) -> None:
         worst = max(found.parts, key=lambda part: part.net)
         message = f"the net energy cannot be told: {share}, mostly by {worst.name}"
         raise Refused(message, hint=HINT)
-
-
-def _parts(
-    trace: Trace,
-    power: Power,
-    line: Baseline,
-    made: Cells,
-    placement: Placement,
-    edges: Sequence[Edges],
-    blur_s: float,
-) -> list[Part]:
-    """Return the uncertainty budget, standard uncertainties in J of the sums over all cells."""
-    gross, net = cells.energies(power, line, made)
-    seconds = float(made.seconds.sum())
-    gain, offset_w = power.facts.gain_error or 0.0, power.facts.offset_error_w
-    meter = float(((gain * gross.sum()) ** 2 + (offset_w * seconds) ** 2) ** 0.5)
-    missing_s = float(cells.lost(power, made).sum()) + _undated(trace, power) * power.step_s
-    missing_j = missing_s * cells.swing_w(power, made) / 12**0.5 if missing_s else 0.0
-    sampling = float((cells.sampling_j(power, made) ** 2 + missing_j**2) ** 0.5)
-    smear = _smear(power, made)
-    shift = _shift(power, line, made, placement, edges, blur_s)
-    middle_s = made.middle_s
-    idle = line.error_w(middle_s) * float((made.seconds + made.pad_a_s + made.pad_b_s).sum())
-    freedom = len(made.count) - 1.0
-    return [
-        Part("meter", meter, gain * abs(float(net.sum()))),
-        Part("sampling", sampling, sampling),
-        Part("window_edges", smear, smear),
-        Part("alignment", *shift),
-        Part("baseline_drift", 0.0, idle, line.freedom(middle_s)),
-        Part("spread", _spread(gross, made.count), _spread(net, made.count), freedom),
-    ]
-
-
-def _spread(energy: np.ndarray, count: np.ndarray) -> float:
-    """Return the standard error of a sum of energies by how much windows differ.
-
-    That of a ratio, energy to inferences: W. G. Cochran, Sampling Techniques (1977), 2.11.
-    """
-    ratio = energy.sum() / count.sum()
-    number = len(count)
-    rest = energy - ratio * count
-    return float((number / (number - 1) * (rest**2).sum()) ** 0.5)
-
-
-def _smear(power: Power, made: Cells) -> float:
-    """Return what the windows' edges leave open, because a reading is not of a moment.
-
-    Between two readings a change is anywhere: rectangular. A meter that averages over T moves T / 8 of a step
-    out of the window at each edge, always out, so these add up; where a pad brings it back nothing is lost.
-    """
-    import numpy as np
-
-    starts, ends = cells.edge_steps_w(power, made)
-    if power.average_s:
-        bare = starts * (made.pad_a_s == 0) + ends * (made.pad_b_s == 0)
-        return float(bare.sum() * power.average_s / 8)
-    return float(np.sqrt((starts**2).sum() + (ends**2).sum()) * power.resolution_s / 12**0.5)
-
-
-def _shift(
-    power: Power,
-    line: Baseline,
-    made: Cells,
-    placement: Placement,
-    edges: Sequence[Edges],
-    blur_s: float,
-) -> tuple[float, float]:
-    """Return what the windows' place leaves open of gross and net energy.
-
-    By the energies of all windows moved by -3, 0 and +3 hundredths... of the standard uncertainty: Gauss and
-    Hermite's rule of three points. The load that was found has pads instead: net by what wider ones change,
-    gross by the idle energy of the time by which its edges are unsure.
-    """
-    import numpy as np
-
-    if placement.by == "found":
-        _, net = cells.energies(power, line, made)
-        _, wide = cells.energies(power, line, made, more_s=float(made.pad_a_s.max()))
-        change = abs(float(wide.sum() - net.sum())) / 3**0.5
-        idle = float(line.level_w(np.array(made.middle_s))) * blur_s * (2 / 3) ** 0.5
-        return float(np.hypot(change, idle)), change
-    away = [each for edge in edges for each in edge.found]
-    error_s = max(placement.error_s, float(np.sqrt(np.mean(np.square(away)))) if away else 0.0)
-    at = [cells.energies(power, line, made, shift_s=sign * 3**0.5 * error_s) for sign in (-1, 0, 1)]
-    moved = []
-    for kind in (0, 1):
-        sums = [float(each[kind].sum()) for each in at]
-        moved.append(float(np.sqrt(sum((each - sums[1]) ** 2 for each in sums) / 6)))
-    return moved[0], moved[1]

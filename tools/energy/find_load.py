@@ -21,12 +21,10 @@ if TYPE_CHECKING:
 BLOCKS, FEWEST = 6000, 20  # in all of the trace
 STRETCHES = 60  # with more of them it is a ripple that is cut, and longer blocks are taken
 PASSES = 3  # from a first look to a load and an idle power that fit each other
-LADDER, LOWEST = (
-    24,
-    0.02,
-)  # heights at which boxes are looked for: from the highest stretch down to that share
+LADDER, LOWEST = 24, 0.02  # heights of the boxes that are tried: from the highest stretch to that share
 INSIDE = 0.25  # of the load's height: what is below that is not part of it
 OTHER, OTHER_S = 0.1, 0.5  # of the load's height, seconds: what stands out by more, and longer, is not idle
+DECAYS = 1.5  # times as much at its beginning as at its end: that is no steady work
 UNUSUAL = 5.0  # times the usual distance from the idle level, or it is idle
 ALIKE_AREA, ALIKE_TIME, ALIKE_HEIGHT = 0.2, 0.3, 0.03  # of the load's: what has that could be the load too
 HINT = "Say when the inferences ran (--windows), or record a trace with one load between two times of idle."
@@ -38,12 +36,14 @@ class Load:
 
     Attributes:
         others: times of other activity, which is neither load nor idle.
+        beside_w: power above idle of such activity right beside the load, which may go on under it.
         blur_s: its edges may be that far from where they were found.
     """
 
     start_s: float
     end_s: float
     others: Sequence[tuple[float, float]]
+    beside_w: float
     blur_s: float
 
 
@@ -85,6 +85,7 @@ def find(power: Power) -> Load:
             message = f"there is no idle power {side} {where}"
             raise Refused(message, hint="Record some seconds of idle before and after the load.")
     _refuse_alike(view, where)
+    others = _others(view)
     start_s = levels.edge(power, start_s, 2 * block_s)
     end_s = levels.edge(power, end_s, 2 * block_s)
     ramps_s = [
@@ -94,7 +95,8 @@ def find(power: Power) -> Load:
     return Load(
         start_s=start_s,
         end_s=end_s,
-        others=_others(view),
+        others=others,
+        beside_w=max((_beside_w(view, one) for one in others), default=0.0),
         blur_s=max(block_s / 10, power.resolution_s, *ramps_s),
     )
 
@@ -193,10 +195,8 @@ def _extended(parts: Sequence[Stretch], box: _Box, idle_w: float) -> _Box:
 
 
 def _height(parts: Sequence[Stretch], first: int, end: int, idle_w: float) -> float:
-    inside = parts[first:end]
-    return sum((part.level_w - idle_w) * part.seconds for part in inside) / sum(
-        part.seconds for part in inside
-    )
+    area_j = sum((part.level_w - idle_w) * part.seconds for part in parts[first:end])
+    return area_j / sum(part.seconds for part in parts[first:end])
 
 
 def _others(view: _View) -> list[tuple[float, float]]:
@@ -210,6 +210,21 @@ def _others(view: _View) -> list[tuple[float, float]]:
     return [(start_s, end_s) for start_s, end_s in found if end_s - start_s >= OTHER_S]
 
 
+def _beside_w(view: _View, span: tuple[float, float]) -> float:
+    """Return the power above idle of other activity that is right beside the load, 0 of any else.
+
+    What decays after the load is its own end, and not something that went on under it.
+    """
+    start_s, end_s = view.parts[view.load.first].start_s, view.parts[view.load.end - 1].end_s
+    inside = [part for part in view.parts if span[0] <= part.start_s and part.end_s <= span[1]]
+    if start_s - span[1] >= OTHER_S or span[0] - end_s >= OTHER_S:
+        return 0.0
+    first_w, last_w = inside[0].level_w - view.idle_w, inside[-1].level_w - view.idle_w
+    if span[0] >= end_s and first_w > DECAYS * abs(last_w):
+        return 0.0
+    return abs(sum((part.level_w - view.idle_w) * part.seconds for part in inside)) / (span[1] - span[0])
+
+
 def _refuse_alike(view: _View, where: str) -> None:
     """Refuse a trace in which another box could be the load."""
     parts, load = view.parts, view.load
@@ -217,7 +232,7 @@ def _refuse_alike(view: _View, where: str) -> None:
     if found is None:
         return
     other = dataclasses.replace(found, height_w=_height(parts, found.first, found.end, view.idle_w))
-    if other.height_w < ALIKE_HEIGHT * load.height_w or not _abrupt(parts, other):
+    if other.height_w < ALIKE_HEIGHT * load.height_w or not _abrupt(view, other):
         return
     if other.area_j >= ALIKE_AREA * load.area_j or other.seconds >= ALIKE_TIME * load.seconds:
         there = f"from {parts[other.first].start_s:.4g} to {parts[other.end - 1].end_s:.4g} s"
@@ -225,15 +240,18 @@ def _refuse_alike(view: _View, where: str) -> None:
         raise Refused(message, hint=HINT)
 
 
-def _abrupt(parts: Sequence[Stretch], box: _Box) -> bool:
+def _abrupt(view: _View, box: _Box) -> bool:
     """Whether a box stands out from its neighbours: a drift is cut into stairs, which do not.
 
-    A short stretch beside it may be the block that holds its edge; what is beyond that counts.
+    A short stretch beside it may be the block that holds its edge; what is beyond that counts. The load says
+    nothing about it, so idle time that reaches from the trace's start to the load does not stand out.
     """
+    known = set(range(len(view.parts))) - set(range(view.load.first, view.load.end))
+    sides = (box.first - 1, box.first - 2), (box.end, box.end + 1)
     outside = [
-        min(part.level_w for part in near)
-        for near in (parts[max(box.first - 2, 0) : box.first], parts[box.end : box.end + 2])
-        if near
+        min(view.parts[index].level_w for index in side if index in known)
+        for side in sides
+        if side[0] in known
     ]
-    inside = max(part.level_w for part in parts[box.first : box.end])
-    return inside - max(outside) >= 0.5 * box.height_w
+    inside = max(part.level_w for part in view.parts[box.first : box.end])
+    return bool(outside) and inside - max(outside) >= 0.5 * box.height_w

@@ -145,10 +145,9 @@ def _refuse_gaps(power: Power, bounds: Sequence[Sequence[float]]) -> None:
         mean_w, _ = power.known(edges[:-1], edges[1:])
         loads += mean_w[1::2].tolist()
         rests += mean_w[::2].tolist()
-    if not min(loads) - max(rests) >= CONTRAST * (np.mean(loads) - np.mean(rests)):
-        message = (
-            "the benchmark's signature is not in the trace: what is most like it has other loads and rests"
-        )
+    between = np.nanmean(loads) - np.nanmean(rests)  # of a rest beyond the trace's end nothing is known
+    if not np.nanmin(loads) - np.nanmax(rests) >= CONTRAST * between:
+        message = "the benchmark's signature is not in the trace: what is most like it differs"
         raise Refused(message, hint=HINT)
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, Optional, Sequence
 
 from tools.monsoon.protocol import PACKET_BYTES, RATE_HZ, USB_VOLT, Model
 from tools.trace import TIME
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 HEAD_BYTES, OBSERVATION_BYTES, OBSERVATIONS = 4, 18, 3
+LENGTHS = {HEAD_BYTES + OBSERVATION_BYTES * count for count in (1, 2, 3)} | {PACKET_BYTES}
 SEQUENCE, OVER_CURRENT = 0x0F, 0x10  # of the flags
 TYPE_AT, TYPE = 17, 0x30  # of an observation: its last byte, two bits of it
 MEASURED, ZERO, REFERENCE = 0x00, 0x10, 0x30
@@ -46,20 +46,25 @@ class Scale:
 
 @dataclasses.dataclass(frozen=True)
 class Packets:
-    """Packets [n, 64] in their order, as they came; `valid` are those that are as long as they say."""
+    """Packets [n, bytes] in their order, as they came; `valid` are those that are as long as they say."""
 
     data: np.ndarray
     valid: np.ndarray
 
     @classmethod
     def of(cls, received: Sequence[bytes]) -> Packets:
-        """Join what transfers brought. What is longer than a packet is cut, what is shorter padded."""
+        """Join what transfers brought. Packets of one length, which is what comes, are joined as they are."""
         import numpy as np
 
-        padded = b"".join([each.ljust(PACKET_BYTES, b"\0")[:PACKET_BYTES] for each in received])
-        data = np.frombuffer(padded, np.uint8).reshape(-1, PACKET_BYTES)
-        sizes = np.fromiter(map(len, received), np.int64, len(received))
-        fits = sizes >= HEAD_BYTES + OBSERVATION_BYTES * data[:, 3].astype(np.int64)
+        sizes = set(map(len, received))
+        if len(sizes) == 1 and sizes <= LENGTHS:
+            [size] = sizes
+            lengths: Any = size
+        else:
+            size, lengths = PACKET_BYTES, np.fromiter(map(len, received), np.int64, len(received))
+            received = [each.ljust(size, b"\0")[:size] for each in received]
+        data = np.frombuffer(b"".join(received), np.uint8).reshape(-1, size)
+        fits = lengths >= HEAD_BYTES + OBSERVATION_BYTES * data[:, 3].astype(np.int64)
         return cls(data, fits & (data[:, 3] >= 1) & (data[:, 3] <= OBSERVATIONS))
 
     @property
@@ -90,23 +95,26 @@ class Gaps:
         self._lost = 0
 
     def fill(
-        self, columns: dict[str, np.ndarray], numbers: np.ndarray, losses: Callable[[], np.ndarray]
+        self, columns: dict[str, np.ndarray], numbers: np.ndarray, losses: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Return the columns of the samples `numbers` [n], with the gaps and the column LOST.
 
-        `losses` returns [n] how many samples were lost up to each; it is asked only if some are missing.
+        `losses` [n]: how many samples were lost up to each.
         """
         import numpy as np
 
         columns[LOST] = np.zeros(len(numbers), np.int64)
-        before, self._last = self._last, int(numbers[-1])
+        before, lost_before = self._last, self._lost
+        self._last, self._lost = int(numbers[-1]), int(losses[-1])
         if before is None:
-            before, self._lost = int(numbers[0]) - 1, int(losses()[0])
-        if self._last - before == len(numbers):  # not one is missing
-            return columns
-        lost, self._lost = np.diff(losses(), prepend=self._lost), int(losses()[-1])
-        steps = np.diff(numbers, prepend=before)
+            before, lost_before = int(numbers[0]) - 1, int(losses[0])
+        whole = self._last - int(numbers[0]) == len(numbers) - 1  # then only the first may follow a gap
+        some = slice(0, 1) if whole else slice(None)
+        steps = np.diff(numbers[some], prepend=before)
+        lost = np.diff(losses[some], prepend=lost_before)
         at = np.flatnonzero((lost > 0) | (steps > HOLE + 1))
+        if not len(at):
+            return columns
         known = {TIME: (numbers[at] - steps[at] + 1) / RATE_HZ, LOST: lost[at]}
         return {name: np.insert(column, at, known.get(name, np.nan)) for name, column in columns.items()}
 
@@ -165,20 +173,19 @@ class Decoder:
         """Yield the columns of the samples between one calibration and the next."""
         import numpy as np
 
-        data = np.ascontiguousarray(data)
-        shape, strides = (len(data), OBSERVATIONS, 9), (PACKET_BYTES, OBSERVATION_BYTES, 2)
-        words = np.ndarray(shape, ">u2", data, HEAD_BYTES, strides)
-        kinds = np.ndarray(shape[:2], np.uint8, data, HEAD_BYTES + TYPE_AT, strides[:2]) & TYPE
-        numbers = first[:, None] + np.arange(OBSERVATIONS)
-        there = np.arange(OBSERVATIONS) < data[:, 3, None]  # padding looks like samples
-        words, kinds, numbers = words[there], kinds[there], numbers[there]
+        count = (data.shape[1] - HEAD_BYTES) // OBSERVATION_BYTES
+        body = data[:, HEAD_BYTES : HEAD_BYTES + count * OBSERVATION_BYTES].reshape(-1, OBSERVATION_BYTES)
+        numbers = (first[:, None] + np.arange(count)).reshape(-1)
+        if (data[:, 3] < count).any():  # padding looks like samples
+            there = (np.arange(count) < data[:, 3, None]).reshape(-1)
+            body, numbers = body[there], numbers[there]
+        words, kinds, losses = body.view(">u2"), body[:, TYPE_AT] & TYPE, np.repeat(lost, data[:, 3])
         start = 0
         for at in [*np.flatnonzero((kinds == ZERO) | (kinds == REFERENCE)), len(kinds)]:
             measured = kinds[start:at] == MEASURED
             if self.calibrated and measured.any():
                 which = slice(start, at) if measured.all() else start + np.flatnonzero(measured)
-                losses = functools.partial(_losses, lost, data[:, 3], which)
-                yield self._rows(words[which], numbers[which], losses)
+                yield self._rows(words[which], numbers[which], losses[which])
             if at < len(kinds):
                 self._calibrate(words[at], int(kinds[at]))
             start = at + 1
@@ -201,11 +208,8 @@ class Decoder:
     def _currents(self, words: np.ndarray) -> np.ndarray:
         return words.view(">i2") if self._model.signed else words
 
-    def _rows(
-        self, words: np.ndarray, numbers: np.ndarray, losses: Callable[[], np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    def _rows(self, words: np.ndarray, numbers: np.ndarray, losses: np.ndarray) -> dict[str, np.ndarray]:
         """Return the columns of samples that one calibration holds for, with a row in each gap."""
-
         columns = {TIME: numbers / RATE_HZ}
         for channel, line in self._lines.items():
             columns[f"{channel}_a"] = self._amperes(words, *WORDS[channel], line)
@@ -225,13 +229,6 @@ class Decoder:
         raw -= np.where(use_fine, line.fine_zero, line.coarse_zero)
         raw *= np.where(use_fine, line.fine_a, line.coarse_a)
         return raw
-
-
-def _losses(lost: np.ndarray, counts: np.ndarray, which: Any) -> np.ndarray:
-    """Return how many samples were lost up to each of a block's samples."""
-    import numpy as np
-
-    return np.repeat(lost, counts)[which]
 
 
 def _line(zero: float, reference: float, scale_a: float) -> tuple[float, float]:

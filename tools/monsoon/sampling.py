@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 from tools.monsoon import serial_meter, usb_meter
 from tools.monsoon.acquisition import Acquisition
@@ -23,9 +23,19 @@ SCOPES = {"main": "main output of the power monitor", "usb": "USB output of the 
 ACCURACY = "Monsoon's data sheet was not at hand, so nothing is taken for known of its accuracy"
 
 
-def channels_of(names: tuple[str, ...]) -> dict[str, Channel]:
-    """Return what a trace says of its channels."""
-    return {name: Channel(scope=SCOPES[name], source=ACCURACY) for name in names}
+def _meta(state: Mapping[str, Any], channels: tuple[str, ...], calibration: Mapping[str, Any]) -> Meta:
+    """Return what a trace says of itself, from what the monitor says."""
+    return Meta(
+        meter="monsoon",
+        device=state["device"],
+        serial=state["serial"],
+        firmware=state["firmware"],
+        rate_hz=RATE_HZ,
+        simulated=state["simulated"],
+        supply_v=state["output_v"],
+        calibration=calibration,
+        channels={name: Channel(scope=SCOPES[name], source=ACCURACY) for name in channels},
+    )
 
 
 @contextlib.contextmanager
@@ -38,17 +48,8 @@ def usb(serial: str, trigger: Trigger, channels: tuple[str, ...]) -> Iterator[Ac
     with usb_meter.opened(serial) as meter:
         supply = UsbSupply(meter)
         scales = supply.scales(dict.fromkeys(channels))
-        state = supply.state()
-        meta = Meta(
-            meter="monsoon",
-            device=state["device"],
-            serial=state["serial"],
-            firmware=state["firmware"],
-            rate_hz=RATE_HZ,
-            simulated=meter.simulated,
-            supply_v=state["output_v"],
-            calibration={name: dataclasses.asdict(scale) for name, scale in scales.items()},
-            channels=channels_of(channels),
+        meta = _meta(
+            supply.state(), channels, {name: dataclasses.asdict(scale) for name, scale in scales.items()}
         )
         with _started(meter) as transfers:
             yield Acquisition(transfers, UsbStream(Decoder(meter.model, scales)), Gate(trigger), meta)
@@ -63,16 +64,7 @@ def serial(port: Path, trigger: Trigger, channels: tuple[str, ...]) -> Iterator[
     """
     with serial_meter.opened(port) as meter:
         state = meter.state()
-        meta = Meta(
-            meter="monsoon",
-            device=state["device"],
-            serial=state["serial"],
-            firmware=state["firmware"],
-            rate_hz=RATE_HZ,
-            simulated=meter.simulated,
-            supply_v=state["output_v"],
-            channels=channels_of(channels),
-        )
+        meta = _meta(state, channels, {})
         stream = SerialStream(channels, state["hardware_revision"])
         with _started(meter) as transfers:
             yield Acquisition(transfers, stream, Gate(trigger), meta)

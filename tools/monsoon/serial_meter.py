@@ -14,7 +14,7 @@ from tools.monsoon import protocol, serial_line
 from tools.monsoon.protocol import LVPM
 from tools.monsoon.serial_line import Frames, frame, setting
 from tools.monsoon.transfers import Append, lost
-from tools.stage import DeviceNotFound, StageError
+from tools.stage import DeviceNotFound, InvalidRequest, StageError
 from tools.trace_files import status
 from tools.usb import Host
 
@@ -134,11 +134,16 @@ class SerialMeter:
 
 
 def port_of(serial: str) -> Optional[Path]:
-    """Return the serial port of the monitor that is meant; None if none with a serial port is.
+    """Return the serial port of the monitor that is meant; None if it is none with a serial port.
 
-    Without a number that is the only monitor there is.
+    Raises:
+        DeviceNotFound: it cannot be opened.
+        InvalidRequest: there are several, and `serial` is empty.
     """
     found = power_monitors.find(Host.current())
+    if not serial and len(found) > 1:
+        message = f"there are {len(found)} power monitors: {', '.join(one.serial for one in found)}"
+        raise InvalidRequest(message, hint=f"Say which: --meter-serial {found[0].serial}")
     matching = [one for one in found if not serial or one.serial == serial]
     if len(matching) == 1 and matching[0].port:
         if matching[0].problem:

@@ -7,6 +7,7 @@ is coarse; a calibration's samples are fine and coarse in turn; five of each kin
 from __future__ import annotations
 
 import collections
+import itertools
 from typing import TYPE_CHECKING, Optional, Sequence
 
 from tools.monsoon.host_clock import HostClock
@@ -75,38 +76,52 @@ class SerialStream:
         """Return the samples of what came."""
         import numpy as np
 
-        parts = []
+        packets, came = [], []
         for came_s, data in zip(times, received):
             for payload in self._frames.feed(data):
                 if payload[0] & DATA_BITS == DATA:
-                    parts.append(self._packet(payload, came_s))
-        rows = [part for part in parts if part]
+                    packets.append(payload)
+                    came.append(came_s)
+        counts = np.array([(len(each) - HEAD_BYTES - TAIL_BYTES) // OBSERVATION_BYTES for each in packets])
+        sequence = np.array([each[0] & SEQUENCE for each in packets])
+        first, lost = self._ledger.enter(sequence, None, counts)
+        if packets:
+            self._clock.arrived((first + counts - 1) / RATE_HZ, np.array(came))
+        cut = [at for at, each in enumerate(packets) if each[0] & OVER_CURRENT]
+        if cut and not self.failure:
+            self.failure = cut_off(float(first[cut[0]] / RATE_HZ))
+        rows = []
+        for kind, group in itertools.groupby(range(len(packets)), lambda at: packets[at][1]):
+            run = list(group)
+            if kind in (ZERO, REFERENCE):
+                for at in run:
+                    self._calibrate(kind, _table(packets[at : at + 1]))
+            elif kind == MEASURED and self.calibrated:
+                which = slice(run[0], run[-1] + 1)
+                rows.append(self._rows(packets[which], first[which], lost[which], counts[which]))
         if not rows:
             return {name: np.empty(0) for name in [TIME, *self.columns, LOST]}
         return {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
 
-    def _packet(self, payload: bytes, came_s: float) -> Optional[dict[str, np.ndarray]]:
-        """Enter one packet; return its rows, None if it has none."""
+    def _calibrate(self, kind: int, table: np.ndarray) -> None:
         import numpy as np
 
-        body = payload[HEAD_BYTES : len(payload) - TAIL_BYTES]
-        table = np.frombuffer(body, ">i2").reshape(-1, OBSERVATION_BYTES // 2)
-        sequence = np.array([payload[0] & SEQUENCE])
-        first, lost = self._ledger.enter(sequence, None, np.array([len(table)]))
-        numbers = first[0] + np.arange(len(table))
-        self._clock.arrived(numbers[-1:] / RATE_HZ, np.array([came_s]))
-        if payload[0] & OVER_CURRENT and not self.failure:
-            self.failure = cut_off(float(numbers[0] / RATE_HZ))
-        if payload[1] in (ZERO, REFERENCE):
-            for index, row in enumerate(table):
-                self._calibrations[payload[1], index % 2].append(row[:3].astype(np.float64))
-        if payload[1] != MEASURED or not self.calibrated:
-            return None
+        for index, row in enumerate(table):
+            self._calibrations[kind, index % 2].append(row[:3].astype(np.float64))
+
+    def _rows(
+        self, packets: Sequence[bytes], first: np.ndarray, lost: np.ndarray, counts: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return the columns of measured samples."""
+        import numpy as np
+
+        table = _table(packets)
+        numbers = np.arange(len(table)) + np.repeat(first - np.cumsum(counts) + counts, counts)
         columns = {TIME: numbers / RATE_HZ}
         for channel in self._channels:
             columns[f"{channel}_a"] = self._amperes(table[:, CHANNELS[channel]], CHANNELS[channel])
         columns["main_v"] = (table[:, 3].astype(np.uint16) & 0xFFFC) * self._volt
-        return self._gaps.fill(columns, numbers, lambda: np.full(len(numbers), lost[0]))
+        return self._gaps.fill(columns, numbers, np.repeat(lost, counts))
 
     def _amperes(self, raw: np.ndarray, place: int) -> np.ndarray:
         import numpy as np
@@ -120,3 +135,11 @@ class SerialStream:
             scales.append((zero, amperes / (reference - zero) if reference != zero else np.nan))
         (fine_zero, fine_a), (coarse_zero, coarse_a) = scales
         return np.where(coarse, ((raw & ~1) - coarse_zero) * coarse_a, (raw - fine_zero) * fine_a)
+
+
+def _table(packets: Sequence[bytes]) -> np.ndarray:
+    """Return the words of the packets' samples, int16 [n, 4]: three currents, and the voltage."""
+    import numpy as np
+
+    body = b"".join([each[HEAD_BYTES : len(each) - TAIL_BYTES] for each in packets])
+    return np.frombuffer(body, ">i2").reshape(-1, OBSERVATION_BYTES // 2).astype(np.int16)

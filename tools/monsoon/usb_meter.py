@@ -18,6 +18,7 @@ from tools.stage import DeviceNotFound, InvalidRequest, StageError, Unsupported
 from tools.usb import Host
 
 STAND_IN = "MOBILE_ACCELERATOR_SIMULATED_MONSOON"  # a module with a function `backend` for pyusb
+SIMULATED = "(simulated)"  # in what a device of the lab calls itself (tests/lab/usb)
 ANSWER_MS = 1000
 READ_MS, DRAIN_MS = 100, 20
 NOT_FOUND = "Plug it in and switch it on. See what is there: python runner.py devices"
@@ -31,6 +32,8 @@ class UsbMeter:
         self._in_flight = hasattr(device.backend, "lib")  # libusb, and no stand-in's
         self.serial = serial
         self.simulated = simulated
+        self.stop()  # what a program that was killed has left on; sampling, it answers nothing
+        self._drain()
         number = self.get(Op.MODEL, 8)
         known = [model for model in MODELS if model.number == number]
         if not known:
@@ -45,7 +48,7 @@ class UsbMeter:
 
         Raises:
             DeviceNotFound: it does not answer.
-            StageError: it is sampling for another program.
+            StageError: it is sampling.
         """
         data = self._request(protocol.FROM_DEVICE, protocol.VALUE, 0, int(op), 4)
         value = int.from_bytes(bytes(data), "little")
@@ -80,7 +83,7 @@ class UsbMeter:
             if packet:
                 append(packet)
 
-    def drain(self) -> None:
+    def _drain(self) -> None:
         """Read what is left of a sampling before, which ends with the first read that brings nothing."""
         for _ in range(2 * protocol.QUEUE):
             if not self._read(DRAIN_MS):
@@ -125,10 +128,7 @@ def opened(serial: str = "") -> Iterator[UsbMeter]:
         with _explained(number, device):
             _configure(device)
             usb.util.claim_interface(device, 0)
-        meter = UsbMeter(device, number, simulated)
-        meter.stop()  # what a program that was killed has left on
-        meter.drain()
-        yield meter
+        yield UsbMeter(device, number, simulated or SIMULATED in (device.product or ""))
     finally:
         usb.util.dispose_resources(device)
 

@@ -90,6 +90,7 @@ class Power:
 
     A stretch of which nothing is known is NaN. `windows`, `idle` and `signatures` are (from, to) in s, where
     the energy tool found them; [] where it did not. `idle_line` are two points (s, W) of the idle power.
+    `simulated`: a stand-in was the meter or the device.
     """
 
     time_s: Sequence[float]
@@ -99,11 +100,15 @@ class Power:
     idle: Sequence[Sequence[float]]
     idle_line: Sequence[Sequence[float]]
     signatures: Sequence[Sequence[float]]
+    simulated: bool
 
 
 def power(record: Record) -> Optional[Found[Power]]:
     """Read the `plot` in the record's `energy` file (tools/energy/document.py); None where it has none."""
-    return _file(record, record.files, "energy", _power)
+    found = _file(record, record.files, "energy", _power)
+    if found is None or found.value or found.problem:
+        return found
+    return Found(problem="There is no power in the trace.")
 
 
 def profile(record: Record) -> Optional[Found[Profile]]:
@@ -162,8 +167,10 @@ def _profile(data: Any) -> Profile:
     return dataclasses.replace(found, layers=sorted(layers, key=found.share, reverse=True))
 
 
-def _power(data: Any) -> Power:
+def _power(data: Any) -> Optional[Power]:
     drawn = data["plot"]
+    if drawn is None:
+        return None
     time_s, low_w, high_w = (
         [math.nan if value is None else float(value) for value in drawn[key]]
         for key in ("time_s", "low_w", "high_w")
@@ -173,7 +180,8 @@ def _power(data: Any) -> Power:
         raise ValueError(message)
     signatures = [pair for one in drawn["signatures"] for pair in one]
     pairs = (drawn["windows"], drawn["idle"], drawn["idle_line"], signatures)
-    return Power(time_s, low_w, high_w, *([(float(a), float(b)) for a, b in each] for each in pairs))
+    found = ([(float(a), float(b)) for a, b in each] for each in pairs)
+    return Power(time_s, low_w, high_w, *found, simulated=bool(data["simulated"]))
 
 
 def _sweep(data: Any) -> Sweep:

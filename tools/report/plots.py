@@ -332,14 +332,15 @@ def _strokes(axes: Any, begin: np.ndarray, end: np.ndarray, colour: str, width_p
 
 
 def _labels(axes: Any, labels: Sequence[str], points: np.ndarray) -> None:
-    """Write labels beside points (px), from the top down; one that would lie on another goes below it."""
-    placed: list[tuple[float, float, float]] = []  # from, to, height
+    """Write labels beside points (px), from the top down; one that would lie on another, or on a point, goes
+    below it."""
+    placed = [(x - MEDIAN_PX, x + MEDIAN_PX, y) for x, y in points]  # from, to, height
     for index in np.argsort(-points[:, 1], kind="stable"):
         x, y = points[index]
         width = LETTER_PX * len(labels[index])
         is_right = x + width > WIDTH - 6
         begin = x - 7 - width if is_right else x + 7
-        for left, right, height in placed:
+        for left, right, height in sorted(placed, key=lambda one: -one[2]):
             if begin < right and left < begin + width and abs(y - height) < LINE_PX:
                 y = height - LINE_PX
         placed.append((begin, begin + width, y))

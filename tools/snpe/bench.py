@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from tools import printed
+from tools.snpe import diagview
 
 PROGRAM = "snpe_bench.py"
 RUN = re.compile(
@@ -70,7 +71,7 @@ def parse(text: str) -> dict[str, Any]:
     groups = _groups(table[0], table[1])
     body = [row for row in table[2:] if len(row) > 2 and row[2].strip()]
     width = len(table[1])
-    if not text.endswith("\n") or (body and len(body[-1]) < width):
+    if (not text.endswith("\n") and not _whole(body)) or (body and len(body[-1]) < width):
         last = body[-1][2].strip() if body else "its heads"
         return printed.failed(f"it is cut off in the row of {last}", "Copy the file again.", **head)
     warnings: list[str] = []
@@ -81,6 +82,11 @@ def parse(text: str) -> dict[str, Any]:
         warnings.append("The file does not end in an empty line as others do: rows may be missing.")
     fallbacks = [warning for run in runs for warning in _fallback(run)]
     return printed.ok({**head, "runs": runs, "warnings": [*fallbacks, *warnings]})
+
+
+def _whole(body: list[list[str]]) -> bool:
+    """Whether a last row without an end of line is whole: it ends in a unit, not in a part of a number."""
+    return bool(body) and body[-1][-1].strip() in diagview.UNITS
 
 
 def _head(rows: list[list[str]]) -> dict[str, Any]:

@@ -265,5 +265,5 @@ def _something_else(folder: Path) -> SdkMissing:
     )
     other = f"it is QNN's ({qnn.parents[2].name}), which has none of SNPE's programs" if qnn else ""
     names = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
-    message = f"{folder.name} is no SNPE and no QAIRT: {other or f'there is no {MARK} in it, but {names}'}"
+    message = f"what was given is no SNPE and no QAIRT: {other or f'there is no {MARK} in it, but {names}'}"
     return SdkMissing(message, hint=MISSING)

@@ -53,7 +53,8 @@ class Setup:
 
     `drops` are (time, samples) that the device throws away and counts, `skips` (time, packets) that are lost
     on their way. `counts_from_s`: until then the counter is 0xFFFF. `may_open`, `free`: else the host is
-    refused. `speed` 1 is real time, 0 as fast as it is read. `samples` of a packet, 1 to 3.
+    refused. `left_on`: it samples for a program that was killed. `speed` 1 is real time, 0 as fast as it is
+    read. `samples` of a packet, 1 to 3.
     """
 
     model: str = "hvpm"
@@ -72,6 +73,7 @@ class Setup:
     calibrates: bool = True
     may_open: bool = True
     free: bool = True
+    left_on: bool = False
 
 
 class Gone(Exception):
@@ -88,9 +90,11 @@ class Instrument:
         self.values[0x42] = int(setup.serial)
         if setup.bad_dac:
             self.values[0x88] = 0x1000
-        self.sampling = False
         self.gone = False
         self._lock = threading.Lock()
+        self.sampling = False
+        if setup.left_on:
+            self._start(1250)
 
     def control(self, kind: int, request: int, value: int, index: int, data: bytes) -> bytes | None:
         """Answer a vendor request; None refuses it."""
@@ -172,7 +176,7 @@ class Instrument:
         return max(0, int(waiting) - QUEUE - IN_KERNEL * self.setup.samples)
 
     def _observations(self, start: int, length: int) -> bytes:
-        """Return the observations from sample `start` on, and two more, so that a packet may cross the end."""
+        """Return the observations from sample `start` on, and two more: a packet may cross the end."""
         numbers = start + np.arange(length + 2)
         words = self._words(numbers)
         kinds = np.zeros(len(numbers), np.uint8)

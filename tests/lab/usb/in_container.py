@@ -28,6 +28,7 @@ from tests.lab.usb.gadget import beside
 from tests.lab.usb.stick import Stick
 
 BUS = Path("/dev/bus/usb/001")
+UDEV = Path("/lib/systemd/systemd-udevd")
 SCRIPT = Path(__file__).with_name("load_network.py")
 RUNNER = [sys.executable, str(ROOT / "runner.py")]
 OTHERS = ("dev", "proc", "sys", "sbin")  # folders that the kernel fills, and Docker with its init
@@ -100,11 +101,12 @@ def stick_state() -> str:
 
 def start_udev(package: Path) -> None:
     """Start udev, which a host without a USB bus may not have."""
-    unpacked = Path("/run/unpacked")
-    subprocess.run(["dpkg-deb", "--extract", str(package), str(unpacked)], check=True)
-    for tree in unpacked.iterdir():  # not straight to /, where it would replace the link /lib by a folder
-        shutil.copytree(tree, Path("/") / tree.name, symlinks=True, dirs_exist_ok=True)
-    subprocess.run(["/lib/systemd/systemd-udevd", "--daemon"], check=True)
+    if not UDEV.exists():
+        unpacked = Path("/run/unpacked")
+        subprocess.run(["dpkg-deb", "--extract", str(package), str(unpacked)], check=True)
+        for tree in unpacked.iterdir():  # not straight to /, where it would replace the link /lib by a folder
+            shutil.copytree(tree, Path("/") / tree.name, symlinks=True, dirs_exist_ok=True)
+    subprocess.run([str(UDEV), "--daemon"], check=True)
 
 
 def start_docker(log: Path, image: Path, name: str) -> None:
