@@ -52,9 +52,9 @@ def check(onnx: Input, trt_check: Output = "{model}.trt-check.json", tensorrt: s
 @tool.command(fresh=True)
 def gpu(trt_gpu: Output = "{model}.trt-gpu.json", tensorrt_api: str = "auto") -> Result:
     """Say which GPU and which TensorRT are here, what an engine is valid for, and by what it is driven."""
-    found = places.choose(tensorrt_api)
-    write_json(trt_gpu, found)
-    return Result(metadata=found)
+    found, why = places.choose(tensorrt_api)
+    write_json(trt_gpu, found)  # without the reason: engines are kept by the content of this file
+    return Result(metadata={**found, "api_why": why})
 
 
 @tool.command()

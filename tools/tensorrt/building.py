@@ -71,7 +71,7 @@ def build(order: Order, engine: Path, built: Path) -> Dict[str, Any]:
         raise
     said = {
         "schema": SCHEMA,
-        **{key: value for key, value in place.items() if key not in ("api", "api_why")},
+        **{key: value for key, value in place.items() if key != "api"},
         "built_by": place["api"],
         "precision": order.precision,
         "dla_core": order.dla_core,

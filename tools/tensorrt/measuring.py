@@ -230,7 +230,6 @@ def about(subject: Subject) -> tuple[Dict[str, Any], Dict[str, Any]]:
         **{key: place[key] for key in building.PLACE if key != "gpu"},
         "simulated": bool(place.get("simulated") or built.get("simulated")),
         "timed_by": place["api"],
-        "timed_by_why": place.get("api_why", ""),
         "cuda_graph": subject.cuda_graph,
         "transfers": subject.transfers,
         "spin_wait": subject.spin_wait,

@@ -6,7 +6,7 @@ It is chosen once, by tensorrt.gpu, whose file all later stages read; so that no
 from __future__ import annotations
 
 import platform
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 from tools.stage import InvalidRequest, SdkMissing
 from tools.tensorrt import bindings, cuda, trtexec, versions
@@ -15,8 +15,8 @@ PYTHON, TRTEXEC = "tensorrt-python", "trtexec"  # as records name them
 CHOICES = {"auto": "", "python": PYTHON, "trtexec": TRTEXEC}
 
 
-def choose(wanted: str) -> Dict[str, Any]:
-    """Return what `describe` does of `auto`, `python` or `trtexec`, and `api_why`, why it is that one.
+def choose(wanted: str) -> Tuple[Dict[str, Any], str]:
+    """Return what `describe` does of `auto`, `python` or `trtexec`, and why it is that one.
 
     Raises:
         InvalidRequest: it is none of the three.
@@ -26,11 +26,11 @@ def choose(wanted: str) -> Dict[str, Any]:
         message = f"there is no way {wanted!r} to TensorRT"
         raise InvalidRequest(message, hint=f"Choose one of {', '.join(CHOICES)}: --tensorrt-api auto")
     if wanted != "auto":
-        return {**describe(CHOICES[wanted]), "api_why": "asked for"}
+        return describe(CHOICES[wanted]), "asked for"
     module, why_not = bindings.find()
     if module is None:
-        return {**describe(TRTEXEC), "api_why": why_not}
-    return {**describe(PYTHON), "api_why": "TensorRT's Python module is here"}
+        return describe(TRTEXEC), why_not
+    return describe(PYTHON), "TensorRT's Python module is here"
 
 
 def describe(api: str) -> Dict[str, Any]:
