@@ -15,6 +15,7 @@ import typer
 from host import options
 from host.options import (
     WORK,
+    Boards,
     Json,
     Measuring,
     Metering,
@@ -92,13 +93,18 @@ about.__doc__ = __doc__
 @app.command("all")
 @with_groups
 def all_(
-    networks: Networks, measuring: Measuring, metering: Metering, running: Running, images: Images = None
+    networks: Networks,
+    measuring: Measuring,
+    metering: Metering,
+    running: Running,
+    boards: Boards,
+    images: Images = None,
 ) -> None:
     """Do the main job: prepare, convert, check and measure on every backend, then report."""
     from host import jobs
 
-    plan = jobs.plan_all(networks, measuring, running, images)
-    raise typer.Exit(jobs.carry_out(plan, running, metering, report=True))
+    plan = jobs.plan_all(networks, measuring, running, images, boards.devices)
+    raise typer.Exit(jobs.carry_out(plan, running, metering, boards, report=True))
 
 
 @app.command()
@@ -117,6 +123,7 @@ def run(
     networks: Networks,
     metering: Metering,
     running: Running,
+    boards: Boards,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the stage.")
     ] = None,
@@ -130,19 +137,25 @@ def run(
 
     all_settings = {**running.settings, "soc": soc}
     files = [*(inputs or []), *programs.given(benchmark_model)]
-    plan = jobs.plan_one(networks, stage, files, settings or [], images, all_settings)
-    raise typer.Exit(jobs.carry_out(plan, running, metering))
+    plan = jobs.plan_one(networks, stage, files, settings or [], images, all_settings, boards.devices)
+    raise typer.Exit(jobs.carry_out(plan, running, metering, boards))
 
 
 @app.command()
 @with_groups
 def plan(
-    networks: Networks, measuring: Measuring, metering: Metering, running: Running, images: Images = None
+    networks: Networks,
+    measuring: Measuring,
+    metering: Metering,
+    running: Running,
+    boards: Boards,
+    images: Images = None,
 ) -> None:
     """Show what `all` would run and why, running nothing."""
     from host import jobs
 
-    jobs.preview(jobs.plan_all(networks, measuring, running, images), running, metering)
+    planned = jobs.plan_all(networks, measuring, running, images, boards.devices)
+    jobs.preview(planned, running, metering, boards)
 
 
 @app.command()
@@ -253,16 +266,17 @@ def report(
 
 
 @app.command()
-def devices(as_json: Json = False) -> None:
-    """List the devices that are plugged in, their states, and what to do."""
+def devices(device: options.Devices = None, as_json: Json = False) -> None:
+    """List the devices that are plugged in, and boards that are named, their states, and what to do."""
     from host import devices
 
-    devices.show(as_json=as_json)
+    devices.show(device or [], as_json=as_json)
 
 
 @app.command()
 def doctor(
     work: Work = WORK,
+    device: options.Devices = None,
     as_json: Json = False,
     install_udev: Annotated[
         bool, typer.Option("--install-udev", help="Let every user open sticks and cameras, after asking.")
@@ -276,7 +290,7 @@ def doctor(
         return
     from host import doctor
 
-    raise typer.Exit(doctor.report(work, as_json=as_json))
+    raise typer.Exit(doctor.report(work, device or [], as_json=as_json))
 
 
 @app.command()

@@ -83,6 +83,30 @@ class Service:
         lists = {key: list(value) for key, value in options.items() if isinstance(value, tuple)}
         return {key: value for key, value in (options | lists).items() if value not in (None, [], {}, False)}
 
+    def run_arguments(self) -> list[str]:
+        """Return the same for Docker's command line: what stands between `docker run` and the image."""
+        options: dict[str, Any] = {
+            "--network": self.network_mode,
+            "--user": self.user,
+            "--runtime": self.runtime,
+            "--workdir": self.working_dir,
+            "--memory": self.mem_limit_bytes,
+            "--pids-limit": self.pids_limit,
+            "--cap-drop": self.cap_drop,
+            "--security-opt": self.security_opt,
+            "--tmpfs": self.tmpfs,
+            "--volume": [volume for volume in self.volumes if not _is_nothing(volume)],
+            "--publish": self.ports if self.network_mode != "none" else (),
+            "--device": self.devices,
+            "--device-cgroup-rule": self.device_cgroup_rules,
+            "--group-add": self.group_add,
+            "--env": [f"{name}={value}" for name, value in self.environment.items()],
+        }
+        listed = {key: each if isinstance(each, list | tuple) else [each] for key, each in options.items()}
+        words = [f"{key}={each}" for key, values in listed.items() for each in values if each is not None]
+        switches = {"--read-only": self.read_only, "--init": self.init}
+        return [*words, *(key for key, wanted in switches.items() if wanted)]
+
 
 def load(path: Path, environment: Mapping[str, str]) -> dict[str, Service]:
     """Return the services of a compose file by name, with variables taken from `environment`.

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 
 from host import adb
+from host.board import facts, guard, state
+from host.board.ssh import Destination
 from host.findings import print_findings
 from tools import movidius, phone
 from tools.stage import StageError
@@ -118,14 +120,53 @@ def power_meters() -> Iterable[Device]:
 KINDS: Sequence[Callable[[], Iterable[Device]]] = (sticks, phones, power_meters)
 
 
-def attached() -> list[Device]:
-    """Return what there is of every kind; at least one entry each."""
-    return [device for kind in KINDS for device in kind()]
+def board(text: str) -> Device:
+    """Return the board at an SSH destination; it is looked at only.
+
+    Raises:
+        InvalidRequest: the text names no place for one.
+    """
+    destination = Destination.parse(text)
+    try:
+        connection = guard.look(destination)
+        try:
+            known, now = facts.read(connection), state.read(connection)
+        finally:
+            connection.close()
+    except StageError as error:
+        return Device(
+            kind="board", name="", state="unseen", usable=False, found=str(error), mend=error.hint, where=text
+        )
+    mode = now["power_mode"]
+    parts = (
+        f"L4T {known.l4t or 'unknown'}",
+        f"TensorRT {known.tensorrt}" if known.tensorrt else "",
+        f"compute capability {known.compute_capability}" if known.compute_capability else "",
+        f"power mode {mode['id']} {mode['name']}" if mode else "",
+        f"Docker {known.docker} ({', '.join(known.runtimes)})" if known.docker else known.docker_problem,
+    )
+    problem = known.docker_error(destination)
+    return Device(
+        kind="board",
+        name=known.model,
+        state="no docker" if problem else "ready",
+        usable=not problem,
+        found=", ".join(filter(None, parts)),
+        mend=problem.hint if problem else "",
+        where=f"SSH {text}",
+        details={"l4t": known.l4t, "chip": known.chip, "tensorrt": known.tensorrt},
+        simulated=bool(known.simulated),
+    )
 
 
-def show(*, as_json: bool) -> None:
+def attached(boards: Sequence[str] = ()) -> list[Device]:
+    """Return what there is of every kind, at least one entry each; boards only where they are named."""
+    return [*(device for kind in KINDS for device in kind()), *map(board, boards)]
+
+
+def show(boards: Sequence[str] = (), *, as_json: bool) -> None:
     """Print what is attached."""
-    found = attached()
+    found = attached(boards)
     if as_json:
         print(json.dumps([dataclasses.asdict(device) for device in found], indent=2))
         return
@@ -133,7 +174,7 @@ def show(*, as_json: bool) -> None:
         [(labelled(device.state, device), device.kind, device.summary, device.mend) for device in found]
     )
     if any(device.simulated for device in found):
-        print(f"\nsimulated: a stand-in ({SIMULATED_HOST} names one for USB), no device of this host")
+        print(f"\nsimulated: a stand-in ({SIMULATED_HOST} names one for USB), no real device")
 
 
 def labelled(text: str, device: Device) -> str:

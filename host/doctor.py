@@ -35,9 +35,9 @@ class Check:
     mend: str = ""
 
 
-def report(work: Path, *, as_json: bool) -> int:
-    """Print all checks; return 0 if at least one engine can run, else 1."""
-    checks = examine(work)
+def report(work: Path, boards: Sequence[str] = (), *, as_json: bool) -> int:
+    """Print all checks, also of `boards`; return 0 if at least one engine can run, else 1."""
+    checks = examine(work, boards)
     if as_json:
         print(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
     else:
@@ -45,12 +45,12 @@ def report(work: Path, *, as_json: bool) -> int:
     return 1 if any(check.state == "missing" for check in checks) else 0
 
 
-def examine(work: Path) -> list[Check]:
+def examine(work: Path, boards: Sequence[str] = ()) -> list[Check]:
     """Return every check; none of them changes anything. Other programs are asked all at once."""
     with ThreadPoolExecutor() as pool:
         docker, builder, compose = (pool.submit(check) for check in (_docker, _builder, _compose))
         images_, pythons = pool.submit(_images, work), pool.submit(_pythons)
-        here = [_disk(work), _work(work), _governor(), _ca_bundle(), *_devices()]
+        here = [_disk(work), _work(work), _governor(), _ca_bundle(), *_devices(boards)]
     engine = [docker.result()]
     if engine[0].state == "ok":
         engine += [builder.result(), *images_.result(), compose.result()]
@@ -163,8 +163,8 @@ def _ca_bundle() -> Check:
     )
 
 
-def _devices() -> Iterator[Check]:
-    for device in attached():
+def _devices(boards: Sequence[str]) -> Iterator[Check]:
+    for device in attached(boards):
         unusable = "absent" if device.kind == "meter" else "missing"  # energy is an extra
         yield Check(
             name=device.kind,

@@ -94,7 +94,7 @@ def pull(services: Iterable[Service], console: Console, *, registry: str) -> Non
     services = _allowed(services)
     docker = client()
     for service in services:
-        name = _in_registry(service.image, registry)
+        name = in_registry(service.image, registry)
         failed = f"the image of {service.name} could not be pulled"
         hint = f"Name the registry with --registry or {REGISTRY}, or build: {BUILD}"
         console.run([docker, "pull", name], failed=failed, hint=hint)
@@ -115,7 +115,7 @@ def push(services: Iterable[Service], console: Console, *, registry: str) -> Non
     services = _allowed(services)
     docker = client()
     for service in services:
-        name = _in_registry(service.image, registry)
+        name = in_registry(service.image, registry)
         failed = f"the image of {service.name} could not be pushed"
         console.run([docker, "tag", service.image, name], failed=failed, hint=f"Build it first: {BUILD}")
         console.run([docker, "push", name], failed=failed, hint="Does it need `docker login`?")
@@ -163,7 +163,8 @@ def missing(services: Iterable[Service]) -> list[Service]:
     return [service for service in services if service.name not in here]
 
 
-def _in_registry(image: str, registry: str) -> str:
+def in_registry(image: str, registry: str) -> str:
+    """Return an image's name in a registry, Docker's own if that is empty."""
     return f"{registry.rstrip('/')}/{image}" if registry else image
 
 

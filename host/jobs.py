@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from host import meters, pictures, programs, results, sdks, show, toolbox
 from host.adb import bridge
 from host.engines import Engine
 from host.engines.choose import choose
-from host.options import Measuring, Metering, Networks, Running
+from host.options import NO_BOARDS, Boards, Measuring, Metering, Networks, Running
 from host.pipeline import Forecast, Outcome, Pipeline
 from host.plan import Planner, Stage, main_job, parse_settings, prepare, with_meter
 from host.run import Run
@@ -45,12 +45,18 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def plan_all(networks: Networks, measuring: Measuring, running: Running, images: Path | None) -> Plan:
+def plan_all(
+    networks: Networks,
+    measuring: Measuring,
+    running: Running,
+    images: Path | None,
+    devices: Sequence[str] = (),
+) -> Plan:
     """Return the plan of the main job for these networks; `images` are pictures of the user's own."""
     wanted = [backend(name) for name in measuring.backend or toolbox.backends()]
 
     def target(planner: Planner) -> list[Stage]:
-        return main_job(planner, wanted, measuring.precisions)
+        return main_job(planner, wanted, measuring.precisions, devices)
 
     settings = {**measuring.settings, **running.settings}
     return for_each(
@@ -70,22 +76,24 @@ def plan_one(
     sets: Sequence[str],
     images: Path | None,
     settings: Mapping[str, Any],
+    devices: Sequence[str] = (),
 ) -> Plan:
     """Return the plan of one stage and what it needs.
 
     `inputs` are the user's own files, `name=path`; `sets` are parameters of that stage, `name=value`;
-    `settings` those of all stages that take them.
+    `settings` those of all stages that take them. On each of `devices` that stage runs, whatever it is.
     """
     command = toolbox.find(stage)
-    target = only(command, parse_settings(sets, command))
+    target = only(command, parse_settings(sets, command), devices)
     return for_each(networks, settings, target, inputs=inputs, images=images)
 
 
-def only(command: Command, params: Mapping[str, Any] | None = None) -> Target:
-    """Return the target that is one command, and what it needs."""
+def only(command: Command, params: Mapping[str, Any] | None = None, devices: Sequence[str] = ()) -> Target:
+    """Return the target that is one command, on each of the boards if any, and what it needs."""
 
     def target(planner: Planner) -> list[Stage]:
-        planner.add(command, params)
+        for device in devices or ("",):
+            planner.add(command, params, device=device)
         return planner.stages
 
     return target
@@ -172,9 +180,16 @@ def backend(name: str) -> str:
     return name
 
 
-def carry_out(plan: Plan, running: Running, metering: Metering = NO_METER, *, report: bool = False) -> int:
+def carry_out(
+    plan: Plan,
+    running: Running,
+    metering: Metering = NO_METER,
+    boards: Boards = NO_BOARDS,
+    *,
+    report: bool = False,
+) -> int:
     """Run a plan, write the run's folder, show what came out; return the exit code."""
-    ran = execute(plan, running, metering, report=report)
+    ran = execute(plan, running, metering, boards, report=report)
     show.outcomes(ran.document, ran.outcomes, ran.folder, as_json=running.as_json)
     return results.exit_code(ran.outcomes.values(), tolerant=report)
 
@@ -187,16 +202,28 @@ def end(ran: Ran) -> int:
     return results.exit_code(ran.outcomes.values(), tolerant=False)
 
 
-def execute(plan: Plan, running: Running, metering: Metering = NO_METER, *, report: bool = False) -> Ran:
+def execute(
+    plan: Plan,
+    running: Running,
+    metering: Metering = NO_METER,
+    boards: Boards = NO_BOARDS,
+    *,
+    report: bool = False,
+) -> Ran:
     """Run a plan and write the run's folder."""
     from host.live import show_progress  # `plan` has no use for it
 
     store = Store(running.work.resolve())
     with store.locked(), _meter(metering, running) as meter:
         stages = _with_meter(plan(store, True), meter)
+        _require_use(boards, stages)
         engine = _engine(stages, store, running, report=report)
         run = Run(store.work, meter.record() if meter else None)
-        with show_progress(stages) as listener, _way_to_phones(stages, store, running):
+        with (
+            _board_engines(stages, running, boards) as elsewhere,
+            show_progress(stages) as listener,
+            _way_to_phones(stages, store, running),
+        ):
             pipeline = Pipeline(
                 engine,
                 store,
@@ -205,6 +232,7 @@ def execute(plan: Plan, running: Running, metering: Metering = NO_METER, *, repo
                 running.limit_s,
                 running.keep_going,
                 meter.engine(engine) if meter else None,
+                elsewhere,
             )
             try:
                 try:
@@ -219,15 +247,17 @@ def execute(plan: Plan, running: Running, metering: Metering = NO_METER, *, repo
     return Ran(stages=stages, document=document, outcomes=pipeline.outcomes, folder=folder)
 
 
-def preview(plan: Plan, running: Running, metering: Metering) -> None:
+def preview(plan: Plan, running: Running, metering: Metering, boards: Boards = NO_BOARDS) -> None:
     """Show what a plan would run and why, running nothing."""
     store = Store(running.work.resolve(), writes=False)
     with _meter(metering, running, lock=False) as meter:
         stages = _with_meter(plan(store, False), meter)
+    _require_use(boards, stages)
     sdks.give(running.sdks, store.work)
     builds = {**running.builds, **sdks.builds()}
     engine = choose(running.engine, store.work, [], pull=False, note=note, builds=builds)
-    known = Forecast(engine, store).preview(stages)
+    with _board_engines(stages, running, boards, looks=True) as elsewhere:
+        known = Forecast(engine, store, boards=elsewhere).preview(stages)
     show.plan(stages, known, engine, meter.record() if meter else None, as_json=running.as_json)
 
 
@@ -270,13 +300,46 @@ def _with_meter(stages: list[Stage], meter: meters.Chosen | None) -> list[Stage]
 def _engine(stages: Iterable[Stage], store: Store, running: Running, *, report: bool) -> Engine:
     sdks.give(running.sdks, store.work)
     builds = {**running.builds, **sdks.builds()}
-    contained = (stage.command for stage in stages if not meters.host_only(stage.command))
-    wanted = dict.fromkeys(command.runs_as for command in contained)
+    here = (stage.command for stage in stages if not stage.device)
+    wanted = dict.fromkeys(command.runs_as for command in here if not meters.host_only(command))
     if report:
         wanted["report"] = None
     engine = choose(running.engine, store.work, wanted, pull=running.pull, note=note, builds=builds)
     note(f"engine {engine.name}: {engine.why}")
     return engine
+
+
+def _require_use(boards: Boards, stages: Iterable[Stage]) -> None:
+    """Raise InvalidRequest if boards are named and nothing would run on them."""
+    if boards.devices and not any(stage.device for stage in stages):
+        names = dict.fromkeys(command.tool for command in toolbox.commands() if command.on_board)
+        message = "nothing of this runs on a board, and --device names one"
+        raise InvalidRequest(
+            message, hint=f"What does: --backend {', '.join(names)}; or `run` with one stage"
+        )
+
+
+@contextlib.contextmanager
+def _board_engines(
+    stages: Iterable[Stage], running: Running, boards: Boards, *, looks: bool = False
+) -> Iterator[Mapping[str, Engine]]:
+    """Yield the engine of each board that stages run on; the boards are left as they were."""
+    wanted: dict[str, list[str]] = {}
+    for stage in stages:
+        if stage.device:
+            wanted.setdefault(stage.device, []).append(stage.command.runs_as)
+    if not wanted:
+        yield {}
+        return
+    from host.engines.board import BoardEngine
+
+    with contextlib.ExitStack() as stack:
+        found: dict[str, Engine] = {}
+        for device, tools in wanted.items():
+            board = BoardEngine(device, running.builds, boards.power_mode, looks=looks)
+            stack.callback(board.close)
+            found[device] = board.open(tools, note, pull=running.pull)
+        yield found
 
 
 def _way_to_phones(

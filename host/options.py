@@ -188,6 +188,44 @@ class Running:
         return {} if service == "tf1" else {"tf1": service}
 
 
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        metavar="USER@HOST[:PORT]",
+        help="A board, by SSH, e.g. jetson@192.168.55.1; may be repeated. See docs/jetson.md.",
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Boards:
+    """Boards to run on what has to run where the accelerator is."""
+
+    device: Devices = None
+    power_mode: Annotated[
+        int | None,
+        typer.Option(min=0, help="Set the boards' nvpmodel mode for the run, and set it back afterwards."),
+    ] = None
+
+    @property
+    def devices(self) -> list[str]:
+        """Each board once.
+
+        Raises:
+            InvalidRequest: one is not a place where a board can be, or a mode is given and no board.
+        """
+        from host.board.ssh import Destination
+
+        if self.power_mode is not None and not self.device:
+            message = "--power-mode is for boards, and none is named"
+            raise InvalidRequest(message, hint="Name one: --device USER@HOST")
+        return list(dict.fromkeys(Destination.parse(text).text for text in self.device or ()))
+
+
+NO_BOARDS = Boards()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Networks:
     """Which networks, with which weights."""

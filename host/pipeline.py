@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from host import sdks
@@ -77,12 +78,18 @@ class Forecast:
         store: Store,
         keep_going: bool = True,
         meter_engine: Engine | None = None,
+        boards: Mapping[str, Engine] = MappingProxyType({}),
     ) -> None:
         self._engine = engine
         self._meter_engine = meter_engine or engine
+        self._boards = boards
         self._store = store
         self._keep_going = keep_going
         self.outcomes: dict[Stage, Outcome] = {}
+
+    def engine_of(self, stage: Stage) -> Engine:
+        """Return what runs a stage: the engine of its board, or this host's, or a meter's."""
+        return self._boards.get(stage.device) or (self._meter_engine if stage.command.meter else self._engine)
 
     def preview(self, stages: Iterable[Stage]) -> Mapping[Stage, Outcome]:
         """Return what is known of each stage without running one: a hit in the store, or an error.
@@ -117,13 +124,10 @@ class Forecast:
 
     def _key(self, stage: Stage) -> str:
         hashes = {artifact: entry.sha256[name] for artifact, name, entry in self._sources(stage)}
-        toolchain = self._engine_of(stage).toolchain(stage.command.runs_as)
+        toolchain = self.engine_of(stage).toolchain(stage.command.runs_as)
         if stage.command.sdk:
             toolchain += f" sdk:{sdks.identity(stage.command.tool)}"
         return stage_key(toolchain, _request(stage), hashes)
-
-    def _engine_of(self, stage: Stage) -> Engine:
-        return self._meter_engine if stage.command.meter else self._engine
 
     def _sources(self, stage: Stage) -> Iterator[tuple[str, str, Entry]]:
         """Yield each input with the name that it has where it is made, and the entry that holds it."""
@@ -147,7 +151,8 @@ class Pipeline(Forecast):
     """Executes stages on one engine, into one store and one run.
 
     `keep_going`: after a failure go on with all that does not need the failed stage; else stop.
-    `meter_engine` runs the meter, where that is not the engine of all else.
+    `meter_engine` runs the meter, where that is not the engine of all else. `boards` are the engines of
+    stages that run elsewhere, by their `device`.
     """
 
     def __init__(
@@ -159,8 +164,9 @@ class Pipeline(Forecast):
         limit_s: float,
         keep_going: bool,
         meter_engine: Engine | None = None,
+        boards: Mapping[str, Engine] = MappingProxyType({}),
     ) -> None:
-        super().__init__(engine, store, keep_going, meter_engine)
+        super().__init__(engine, store, keep_going, meter_engine, boards)
         self._run = run
         self._listener = listener
         self._limit_s = limit_s
@@ -179,7 +185,7 @@ class Pipeline(Forecast):
             while pending := self._settle(pending):
                 ready = [stage for stage in pending if self._is_ready(stage)]
                 first = min(ready, key=_rank)
-                self._run_tool(first.command.runs_as, pending)
+                self._run_tool(self.engine_of(first), first.command.runs_as, pending)
         except KeyboardInterrupt:
             interrupted = StageError("interrupted by the user", hint="Run it again; what is done is kept.")
             for stage in pending:
@@ -195,11 +201,13 @@ class Pipeline(Forecast):
                 self._finish(stage, outcome)
         return [stage for stage in pending if stage not in self.outcomes]
 
-    def _run_tool(self, tool: str, pending: list[Stage]) -> None:
-        """Start the tool once and run all of its stages that are or become ready."""
-        mine = [stage for stage in pending if stage.command.runs_as == tool]
+    def _run_tool(self, engine: Engine, tool: str, pending: list[Stage]) -> None:
+        """Start the tool once on an engine and run all of its stages there that are or become ready."""
+        mine = [
+            stage for stage in pending if stage.command.runs_as == tool and self.engine_of(stage) is engine
+        ]
         try:
-            process = self._start(self._engine, tool)
+            process = self._start(engine, tool)
         except StageError as error:
             for stage in filter(self._is_ready, mine):
                 self._finish(stage, Outcome(error=error))
@@ -237,7 +245,7 @@ class Pipeline(Forecast):
         """Run a stage that measures, with a meter's recording beside it if the meter's tool starts."""
         tool = recording.command.runs_as
         try:
-            process = self._start(self._engine_of(recording), tool)
+            process = self._start(self.engine_of(recording), tool)
         except StageError as error:
             self._finish(stage, self._run_stage(session, stage))
             self._finish(recording, Outcome(error=error))
@@ -301,7 +309,7 @@ class Pipeline(Forecast):
         inputs = {artifact: entry.path(name) for artifact, name, entry in self._sources(stage)}
         relative = {artifact: os.path.relpath(path, folder) for artifact, path in inputs.items()}
         dataclasses.replace(_request(stage), inputs=relative).write(folder)
-        if owner := self._engine_of(stage).owner(stage.command.runs_as):
+        if owner := self.engine_of(stage).owner(stage.command.runs_as):
             os.chown(folder, *owner)
 
     def _finish(self, stage: Stage, outcome: Outcome) -> None:

@@ -28,14 +28,15 @@ class Stage:
 
     `made_as` has the names that inputs have where they are made, if those are others: a benchmark in int8
     reads as its `tflite` what is made as `tflite_int8`. `weights` says which the model's are, and why; None
-    where a plan does without them. `of` is the measurement that a meter is recorded beside, or whose energy
-    is calculated.
+    where a plan does without them. `device` is the board that it runs on, as --device names it, "" for here.
+    `of` is the measurement that a meter is recorded beside, or whose energy is calculated.
     """
 
     model: str
     command: Command
     params: Mapping[str, Any]
     inputs: Mapping[str, Stage | Entry]
+    device: str = ""
     made_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
     weights: Weights | None = None
     of: Stage | None = None
@@ -48,7 +49,7 @@ class Stage:
         keys = {key for variant in self.command.variants for key in variant}
         if self.params.get(PRECISION) != self.command.params.get(PRECISION):
             keys.add(PRECISION)
-        variant = [str(self.params[key]) for key in sorted(keys)]
+        variant = [str(self.params[key]) for key in sorted(keys)] + ([self.device] if self.device else [])
         return self.command.full_name + (f"[{','.join(variant)}]" if variant else "")
 
     @property
@@ -99,7 +100,7 @@ class Planner:
         self._settings = settings
         self._asked_for = asked_for
         self._weights = weights
-        self._made: dict[str, Stage] = {}
+        self._made: dict[tuple[str, str], Stage] = {}
         self.stages: list[Stage] = []
 
     def maker(self, artifact: str) -> Command:
@@ -108,21 +109,23 @@ class Planner:
         trained = self._weights is not None and self._weights.source != GENERATED
         return replacement if trained and artifact in replacement.outputs else toolbox.producer(artifact)
 
-    def want(self, command: Command) -> Stage:
-        """Plan `command` with its usual parameters, once."""
-        if command.full_name not in self._made:
-            self._made[command.full_name] = self.add(command)
-        return self._made[command.full_name]
+    def want(self, command: Command, device: str = "") -> Stage:
+        """Plan `command` with its usual parameters, once; on the board only if it has to run there."""
+        key = (command.full_name, device if command.on_board else "")
+        if key not in self._made:
+            self._made[key] = self.add(command, device=key[1])
+        return self._made[key]
 
     def add(
         self,
         command: Command,
         params: Mapping[str, Any] | None = None,
         sources: Mapping[str, Stage] | None = None,
+        device: str = "",
     ) -> Stage:
         """Plan `command` with `params`, after all that it needs.
 
-        `sources` are the stages to take an artifact from that several make.
+        `sources` are the stages to take an artifact from that several make; `device` is the board to run on.
 
         Raises:
             InvalidRequest: a parameter is unknown or missing, or nothing makes an input.
@@ -138,15 +141,16 @@ class Planner:
                 if source := given[artifact]:
                     inputs[artifact] = source
             elif not own and (name in given or toolbox.is_made(name)):
-                inputs[artifact] = given.get(name) or self.want(self.maker(name))
+                inputs[artifact] = given.get(name) or self.want(self.maker(name), device)
                 made_as[artifact] = name
             elif artifact not in command.optional or artifact in self._asked_for:
-                inputs[artifact] = self.want(self.maker(artifact))
+                inputs[artifact] = self.want(self.maker(artifact), device)
         stage = Stage(
             model=self._model.name,
             command=command,
             params=merged,
             inputs=inputs,
+            device=device,
             made_as=made_as,
             weights=self._weights,
         )
@@ -169,14 +173,20 @@ class Planner:
         return merged
 
 
-def main_job(planner: Planner, backends: Iterable[str], precisions: Sequence[str] = ()) -> list[Stage]:
-    """Plan everything for one model: preparation, then each backend's measurements and what they need."""
+def main_job(
+    planner: Planner, backends: Iterable[str], precisions: Sequence[str] = (), devices: Sequence[str] = ()
+) -> list[Stage]:
+    """Plan everything for one model: preparation, then each backend's measurements and what they need.
+
+    What has to run on a board is planned for each of `devices`, or for here if there are none.
+    """
     prepare(planner)
     for backend in backends:
         for command in toolbox.tools()[backend].commands.values():
             if command.measures:
-                for params in variants(command, precisions):
-                    planner.add(command, params)
+                for device in (devices if command.on_board else ()) or ("",):
+                    for params in variants(command, precisions):
+                        planner.add(command, params, device=device)
     return planner.stages
 
 

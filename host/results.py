@@ -68,7 +68,11 @@ def record(
     ok = outcome.status == "ok"
     identity = {
         key: str(metadata.pop(key, stage.params.get(key) or default))
-        for key, default in (("runtime", stage.command.tool), ("device", "CPU"), ("precision", "fp32"))
+        for key, default in (
+            ("runtime", stage.command.tool),
+            ("device", stage.device or "CPU"),
+            ("precision", "fp32"),
+        )
     }
     files = _files(outcome, folder)
     energy = energy_record.of(stage, outcomes, meter, folder)
@@ -201,7 +205,10 @@ def save(run: Run, engine: Engine, pipeline: Pipeline) -> dict[str, Any]:
     data = {
         "schema": SCHEMA,
         "run": about(run, engine, pipeline),
-        "records": [record(stage, pipeline.outcomes, engine, run.folder, run.meter) for stage in measured],
+        "records": [
+            record(stage, pipeline.outcomes, pipeline.engine_of(stage), run.folder, run.meter)
+            for stage in measured
+        ],
     }
     jsonschema.validate(data, json.loads(SCHEMA_FILE.read_text()))
     write_json(run.folder / FILE, data)

@@ -37,7 +37,8 @@ class Session:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.alive and kind is None:
-            self._process.close()
+            with contextlib.suppress(StageError):  # all results are here
+                self._process.close()
         else:
             self.kill()
 
@@ -61,7 +62,7 @@ class Session:
 
         Raises:
             ToolEnded: the process died, or ran past `limit_s` seconds and was killed.
-            StageError: result.json is missing or not of this schema.
+            StageError: result.json is missing or not of this schema, or the engine knows what happened.
         """
         name = str(folder.relative_to(self._work))
         until = time.monotonic() + limit_s

@@ -224,6 +224,7 @@ class Command:
         fresh: it looks at the machine, so it is run each time; what it makes is kept, and by its content it
             is part of the keys of those that read it.
         sdk: it drives the user's SDK, whose content is then a part of its result's key.
+        on_board: it has to run where the accelerator is: on the board that --device names, if one is.
         meter: its name for `--meter`, if it records a power trace (tools/recording.py); never cached.
         variants: parameter sets that the main job runs this command with, one stage each.
     """
@@ -239,6 +240,7 @@ class Command:
     cached: bool
     fresh: bool
     sdk: bool
+    on_board: bool
     meter: str
     variants: tuple[Mapping[str, Any], ...]
 
@@ -266,6 +268,8 @@ class Tool:
         sdk: it drives an SDK that the user supplies; its folder is in the variable `sdk_variable`.
         sdk_build: from an SDK's folder to the build that its programs need for commands with `sdk=True`, ""
             for the usual one.
+        board_build: from a board's L4T release, e.g. `32.7.1`, "" where it has none, to the build that runs
+            there and the base of its image; the usual build and base where either is "".
     """
 
     def __init__(
@@ -278,6 +282,7 @@ class Tool:
         restriction: str = "",
         sdk: bool = False,
         sdk_build: Optional[Callable[[Path], str]] = None,
+        board_build: Optional[Callable[[str], tuple[str, str]]] = None,
     ) -> None:
         self.name = name
         self.packages = tuple(packages)
@@ -286,6 +291,7 @@ class Tool:
         self.restriction = restriction
         self.sdk_variable = f"MOBILE_ACCELERATOR_{name.upper()}_SDK" if sdk else ""
         self.sdk_build = sdk_build
+        self.board_build = board_build
         self.commands: dict[str, Command] = {}
         self.parsers: dict[str, Parser] = {}
 
@@ -296,6 +302,7 @@ class Tool:
         cached: bool = True,
         fresh: bool = False,
         sdk: bool = False,
+        on_board: bool = False,
         meter: str = "",
         variants: Iterable[Mapping[str, Any]] = ({},),
     ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
@@ -319,6 +326,7 @@ class Tool:
                 cached=cached and not (measures or meter),
                 fresh=fresh,
                 sdk=sdk,
+                on_board=on_board,
                 meter=meter,
                 variants=tuple(variants),
             )

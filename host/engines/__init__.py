@@ -25,7 +25,11 @@ class Process(Protocol):
         """Yield what it prints, line by line, until it ends."""
 
     def close(self) -> str:
-        """Close its standard input, wait for its end, and say how it ended ('exit code 0')."""
+        """Close its standard input, wait for its end, and say how it ended ('exit code 0').
+
+        Raises:
+            StageError: its end has a cause that the engine knows.
+        """
 
     def kill(self) -> None:
         """End it and all that it started, at once."""

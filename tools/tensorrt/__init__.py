@@ -14,12 +14,13 @@ from typing import Any, Dict
 from tools import onnx_models
 from tools.benchmark import Target, said_of
 from tools.stage import Input, Output, Result, Tool, Unsupported, write_json
-from tools.tensorrt import building, by_python, checking, log, measuring, places, ranges, versions
+from tools.tensorrt import building, by_python, checking, jetpack, log, measuring, places, ranges, versions
 
 tool = Tool(
     "tensorrt",
     packages=("onnxruntime", "onnx", "numpy"),
     builds={"l4t": "3.8", "l4t310": "3.10"},
+    board_build=jetpack.board_build,
     restriction="built on NVIDIA's image it holds TensorRT, under NVIDIA's own licence agreement",
 )
 
@@ -49,7 +50,7 @@ def check(onnx: Input, trt_check: Output = "{model}.trt-check.json", tensorrt: s
     return Result(metrics={"problems": len(problems)}, metadata=said)
 
 
-@tool.command(fresh=True)
+@tool.command(fresh=True, on_board=True)
 def gpu(trt_gpu: Output = "{model}.trt-gpu.json", tensorrt_api: str = "auto") -> Result:
     """Say which GPU and which TensorRT are here, what an engine is valid for, and by what it is driven."""
     found, why = places.choose(tensorrt_api)
@@ -64,7 +65,7 @@ def calibrate(onnx: Input, calibration: Input, trt_ranges: Output = "{model}.trt
     return Result(metrics={"tensors": len(found)})
 
 
-@tool.command()
+@tool.command(on_board=True)
 def build(
     onnx: Input,
     trt_gpu: Input,
@@ -79,7 +80,7 @@ def build(
     return _build(order, trt_engine, trt_built)
 
 
-@tool.command()
+@tool.command(on_board=True)
 def build_fp16(
     onnx: Input,
     trt_gpu: Input,
@@ -94,7 +95,7 @@ def build_fp16(
     return _build(order, trt_engine_fp16, trt_built_fp16)
 
 
-@tool.command()
+@tool.command(on_board=True)
 def build_int8(
     onnx: Input,
     trt_gpu: Input,
@@ -110,7 +111,9 @@ def build_int8(
     return _build(order, trt_engine_int8, trt_built_int8)
 
 
-@tool.command(measures=True, variants=tuple({"precision": precision} for precision in PRECISIONS))
+@tool.command(
+    measures=True, on_board=True, variants=tuple({"precision": precision} for precision in PRECISIONS)
+)
 def benchmark(
     trt_engine: Input,
     trt_built: Input,
@@ -132,7 +135,7 @@ def benchmark(
         return _way(subject).benchmark(subject, reference, samples, profile)
 
 
-@tool.command()
+@tool.command(on_board=True)
 def infer(
     trt_engine: Input,
     trt_built: Input,
@@ -148,7 +151,7 @@ def infer(
     return _way(subject).infer(subject, images, answers)
 
 
-@tool.command(cached=False)
+@tool.command(cached=False, on_board=True)
 def profile(
     trt_engine: Input,
     trt_built: Input,

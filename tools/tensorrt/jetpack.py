@@ -16,6 +16,8 @@ import dataclasses
 import re
 from typing import Optional
 
+from tools.stage import Unavailable
+
 
 @dataclasses.dataclass(frozen=True)
 class JetPack:
@@ -71,6 +73,25 @@ def l4t_version(text: str) -> Optional[tuple[int, int]]:
     """
     match = RELEASE.search(text)
     return (int(match[1]), int(match[2])) if match else None
+
+
+def board_build(l4t: str) -> tuple[str, str]:
+    """Return the tool's build for a board of an L4T like `32.7.1`, and the base of its image.
+
+    Both are "", the usual ones, where there is none: a PC.
+
+    Raises:
+        Unavailable: no image of NVIDIA's for it is known.
+    """
+    if not l4t:
+        return "", ""
+    major, minor = (int(number) for number in l4t.split(".")[:2])
+    found = for_l4t((major, minor))
+    if found is None:
+        known = ", ".join(".".join(map(str, each.l4t)) for each in JETPACKS)
+        message = f"no image with TensorRT is known for the board's L4T {l4t}"
+        raise Unavailable(message, hint=f"Known are those from {known} on: docs/jetson.md")
+    return found.build, found.base
 
 
 def for_l4t(version: tuple[int, int]) -> Optional[JetPack]:
