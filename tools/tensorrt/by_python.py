@@ -7,7 +7,9 @@ CUDA's events tell of the parts, and TensorRT's IProfiler of the layers, is of r
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -20,7 +22,9 @@ from tools.tensorrt.measuring import Subject
 from tools.tensorrt.session import Session
 
 SPLIT_S = 1.0
-COUNTERS = "of TensorRT's IProfiler, in runs of their own with an event at each layer, which slows them."
+COUNTERS = (
+    "TensorRT's IProfiler's, of runs of their own with an event of CUDA's at each layer, which slows them."
+)
 
 
 def benchmark(subject: Subject, reference: Path, samples: Path, profile: Path) -> Result:
@@ -33,6 +37,7 @@ def benchmark(subject: Subject, reference: Path, samples: Path, profile: Path) -
         StageError: TensorRT failed.
     """
     loaded: List[Session] = []
+    _require_place(subject)  # before, so that CUDA's start is not in the time of loading
 
     def load() -> Session:
         loaded.append(_load(subject))
@@ -61,15 +66,13 @@ def profile(subject: Subject, reference: Path, layers: Path) -> Result:
         DeviceNotFound, SdkMissing, InvalidRequest, WrongOutput, StageError: as `benchmark`.
     """
     inputs, expected = arrays.read_reference(reference)
+    _require_place(subject)
     session = _load(subject)
     metadata = {**session.metadata, "tolerance": gate.limits(expected, subject.target.precision)}
-    try:
+    with _said(metadata):
         correctness = gate.check(shared.infer_all(session, inputs), expected, subject.target.precision)
         shared.feed(session, inputs, 0)
         layer_times.write(layers, session.layer_times(SPLIT_S), COUNTERS)
-    except StageError as error:
-        error.metadata = {**metadata, **error.metadata}
-        raise
     return Result(metrics=correctness, metadata={**metadata, "operations": dict(session.operations())})
 
 
@@ -79,14 +82,20 @@ def infer(subject: Subject, images: Path, answers: Path) -> Result:
     Raises:
         DeviceNotFound, SdkMissing, InvalidRequest, StageError: as `benchmark`.
     """
+    _require_place(subject)
     return shared.write_answers(lambda: _load(subject), subject.target, images, answers)
 
 
-def _load(subject: Subject) -> Session:
-    """Return the engine, if it is of this place."""
+def _require_place(subject: Subject) -> None:
+    """Raise InvalidRequest if the engine is of another place."""
     built, said = measuring.about(subject)
-    try:
+    with _said(said):
         building.require_place(built, subject.api, f"the engine {subject.engine.name}")
+
+
+def _load(subject: Subject) -> Session:
+    built, said = measuring.about(subject)
+    with _said(said):
         session = Session(
             subject.engine,
             built["dla_core"],
@@ -94,10 +103,17 @@ def _load(subject: Subject) -> Session:
             transfers=subject.transfers,
             spin_wait=subject.spin_wait,
         )
-    except StageError as error:
-        error.metadata = {**said, **error.metadata}
-        raise
     warnings = [*said["warnings"], *session.metadata["warnings"]]
     session.layers = said.pop("operations")
     session.metadata = {**said, **session.metadata, "warnings": warnings}
     return session
+
+
+@contextlib.contextmanager
+def _said(metadata: Dict[str, Any]) -> Iterator[None]:
+    """Name in every error what is known of the engine."""
+    try:
+        yield
+    except StageError as error:
+        error.metadata = {**metadata, **error.metadata}
+        raise

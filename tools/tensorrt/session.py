@@ -29,13 +29,20 @@ PARTS = ("h2d", "compute", "d2h")
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """An input or an output of an engine: `host` is page-locked memory, `device` an address on the GPU."""
+    """An input or an output of an engine.
+
+    Attributes:
+        host: page-locked memory; `address` is where it is, `size` its bytes.
+        device: the address on the GPU.
+    """
 
     name: str
     is_input: bool
     shape: Tuple[int, ...]
     host: np.ndarray
+    address: int
     device: int
+    size: int
 
 
 class Session:
@@ -126,13 +133,11 @@ class Session:
 
     def _send(self) -> None:
         for tensor in self._inputs:
-            host = tensor.host
-            self._cuda.cuMemcpyHtoDAsync_v2(tensor.device, host.ctypes.data, host.nbytes, self._stream)
+            self._cuda.cuMemcpyHtoDAsync_v2(tensor.device, tensor.address, tensor.size, self._stream)
 
     def _fetch(self) -> None:
         for tensor in self._outputs:
-            host = tensor.host
-            self._cuda.cuMemcpyDtoHAsync_v2(host.ctypes.data, tensor.device, host.nbytes, self._stream)
+            self._cuda.cuMemcpyDtoHAsync_v2(tensor.address, tensor.device, tensor.size, self._stream)
 
     def _executor(self) -> Any:
         """Return what puts the engine's work on the stream: by tensors' names from 8.5 on, else by number."""
@@ -199,8 +204,9 @@ def _tensor(name: str, is_input: bool, shape: Tuple[int, ...], kind: str) -> Ten
         raise Unsupported(message, hint="Convert a network of fixed shapes, with inputs of float32.")
     element = np.dtype(bindings.NUMPY_TYPES[kind])
     size = int(np.prod(shape)) * element.itemsize
-    memory = (ctypes.c_char * size).from_address(cuda.host_memory(size))
-    return Tensor(name, is_input, shape, np.frombuffer(memory, element), cuda.device_memory(size))
+    address = cuda.host_memory(size)
+    host = np.frombuffer((ctypes.c_char * size).from_address(address), element)
+    return Tensor(name, is_input, shape, host, address, cuda.device_memory(size), size)
 
 
 def _profiler(trt: Any) -> Any:
