@@ -1,9 +1,9 @@
-"""A stand-in for a meter: power as a model of the processor time that the measuring process takes.
+"""A stand-in for a meter: a model of power, by whether the measuring process has something to do.
 
-    watts = idle_w + busy_w * (seconds of processor time per second)
+    watts = idle_w + busy_w while its main thread runs, or waits for a processor
 
-So the energy of an inference is known: net, `busy_w` times its processor time. It counts energy, so a late
-reading on a busy host loses nothing. It sees the processes of the venv engine, and no other load.
+So the energy of an inference is known, on a busy host too: net, `busy_w` times the time that it takes. It
+counts energy, so a late reading loses none. It sees the processes of the venv engine, and no other load.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from tools.trace import Channel, Meta
 tool = Tool("labmeter", packages=("pyarrow", "numpy"))
 PERIOD_S = 0.01
 SERIALS = "MOBILE_ACCELERATOR_LAB_METERS"  # which are plugged in; "7" if it is not set
-SCHED = 2  # CPUCLOCK_SCHED of include/linux/posix-timers_types.h in Linux, which has the formula below too
 
 
 def present(root: Path = Path("/")) -> list[Attached]:
@@ -31,28 +30,31 @@ def present(root: Path = Path("/")) -> list[Attached]:
 
 
 class Busy:
-    """Processor time of the process that measures beside this stage."""
+    """The energy that the process beside this stage would take."""
 
     def __init__(self, idle_w: float, busy_w: float, lose_after_s: float) -> None:
         self._idle_w, self._busy_w = idle_w, busy_w
-        self._lost_s = time.monotonic() + (lose_after_s or 1e9)
-        self._clock = _clock(_measuring())
-        self._before = (0.0, 0.0)
-        self._start = self._now()
-
-    def _now(self) -> tuple[float, float]:
-        with contextlib.suppress(OSError):  # it has ended
-            return time.monotonic(), time.clock_gettime(self._clock)
-        return time.monotonic(), self._before[1]
+        self._stat = Path("/proc", str(_measuring()), "stat")
+        self._at_s = time.monotonic()
+        self._lost_s = self._at_s + (lose_after_s or 1e9)
+        self._energy_j = 0.0
 
     def ask(self) -> Sequence[float]:
         """Return J since the start."""
-        if time.monotonic() > self._lost_s:
+        now_s = time.monotonic()
+        if now_s > self._lost_s:
             message = "the stand-in was pulled out"
             raise DeviceNotFound(message, hint="Plug it in.")
-        at_s, busy_s = self._now()
-        self._before = at_s, busy_s
-        return [self._idle_w * (at_s - self._start[0]) + self._busy_w * (busy_s - self._start[1])]
+        power_w = self._idle_w + (self._busy_w if self._is_busy() else 0.0)
+        self._energy_j += power_w * (now_s - self._at_s)
+        self._at_s = now_s
+        return [self._energy_j]
+
+    def _is_busy(self) -> bool:
+        """Whether the process's state is R, "running or runnable": proc_pid_stat(5)."""
+        with contextlib.suppress(OSError):  # it has ended
+            return self._stat.read_text().rpartition(")")[2].split()[0] == "R"
+        return False
 
 
 def _measuring() -> int:
@@ -64,11 +66,6 @@ def _measuring() -> int:
                 return int(folder.name)
     message = "nothing measures beside this stage"
     raise DeviceNotFound(message, hint="The stand-in is for the runner, on the venv engine.")
-
-
-def _clock(pid: int) -> int:
-    """Return the clock of a process's processor time: clock_getcpuclockid(3), as the kernel numbers it."""
-    return (~pid << 3) | SCHED
 
 
 class OwnClock(Polled):

@@ -12,7 +12,7 @@ from tools.stage import Input, Output, Result, Tool
 
 tool = Tool("spinning", packages=("numpy",))
 INFERENCE_S = 0.004  # of processor time
-HURRIED = {"CHIP_S": 0.1, "REST_S": 1.0, "WINDOW_S": 0.3, "EDGE_S": 0.4}
+HURRIED = {"REST_S": 1.0, "WINDOW_S": 0.4, "EDGE_S": 0.4}
 
 
 class Spinning:

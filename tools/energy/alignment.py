@@ -81,7 +81,7 @@ def place(trace: Trace, power: Power, given: Windows) -> Placement:
     expected = (-clock.monotonic_s, clock.error_s) if clock and same else None
     if given.signatures:
         match = signatures.find(power, given.signatures, expected)
-        if abs(match.rate - 1) > RATE:
+        if abs(match.rate - 1) > RATE + 3 * match.rate_error:
             message = f"the meter's clock and the host's differ by {match.rate - 1:.2%}"
             raise Refused(message, hint="Its time base is wrong, or samples are missing: record it anew.")
         facts = {"offset_s": match.offset_s, "rate": match.rate, "correlation": match.correlation, **notes}

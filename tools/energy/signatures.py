@@ -32,12 +32,16 @@ HINT = "Was the meter recording the device on which the windows ran, all the tim
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """The meter's time of a host's: `offset_s` + `rate` x host time, with its standard uncertainty."""
+    """The meter's time of a host's: `offset_s` + `rate` x host time, with its standard uncertainty.
+
+    `rate_error` is that of the rate alone: large where the patterns are near each other.
+    """
 
     offset_s: float
     rate: float
     error_s: float
     correlation: float
+    rate_error: float = 0.0
 
     def at(self, host_s: float) -> float:
         """Return the meter's time."""
@@ -176,4 +180,6 @@ def _refine(
     if error_s > shortest_s / 2:
         message = f"the edges of the signature are {error_s:.2g} s from a straight line of time"
         raise Refused(message, hint="Samples are missing unseen, or something else ran: record it anew.")
-    return Match(offset_s, float(rate), max(error_s, power.step_s / 12**0.5), correlation)
+    error_s = max(error_s, power.step_s / 12**0.5)
+    rate_error = error_s / float(np.sqrt(((host - host.mean()) ** 2).sum())) if len(patterns) > 1 else 0.0
+    return Match(offset_s, float(rate), error_s, correlation, rate_error)

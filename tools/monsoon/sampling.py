@@ -16,7 +16,7 @@ from tools.monsoon.transfers import Transfers
 from tools.monsoon.trigger import Gate, Trigger
 from tools.monsoon.usb_stream import UsbStream
 from tools.monsoon.usb_supply import UsbSupply
-from tools.stage import DeviceNotFound
+from tools.stage import StageError
 from tools.trace import Channel, Meta
 
 SCOPES = {"main": "main output of the power monitor", "usb": "USB output of the power monitor"}
@@ -79,5 +79,5 @@ def _started(meter: Any) -> Iterator[Transfers]:
         yield transfers
     finally:
         transfers.stop()
-        with contextlib.suppress(DeviceNotFound):  # then it samples no more either
+        with contextlib.suppress(StageError):  # gone, or deaf: what is recorded is whole nevertheless
             meter.stop()

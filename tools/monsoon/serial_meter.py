@@ -20,6 +20,7 @@ from tools.usb import Host
 
 ANSWER_S = 2.0
 SILENCE_S = 0.2  # after which it has nothing more to say
+STOPS = 3  # how often it is told to stop: nothing says that it has heard
 READ_BYTES = 4096
 
 
@@ -96,12 +97,21 @@ class SerialMeter:
         self.send(serial_line.START)
 
     def stop(self) -> None:
-        """Let it stop, and read what was under way."""
-        self.send(serial_line.STOP)
-        until_s = time.monotonic() + SILENCE_S
-        while time.monotonic() < until_s:
-            if self._receive():
-                until_s = time.monotonic() + SILENCE_S
+        """Let it stop, and read what was under way.
+
+        Raises:
+            StageError: it goes on.
+        """
+        for _ in range(STOPS):
+            self.send(serial_line.STOP)
+            begun_s = heard_s = time.monotonic()
+            while time.monotonic() < begun_s + ANSWER_S:
+                if self._receive():
+                    heard_s = time.monotonic()
+                elif time.monotonic() > heard_s + SILENCE_S:
+                    return
+        message = f"the monitor at {self._port.name} does not stop sampling"
+        raise StageError(message, hint="Unplug it from USB and from its supply, and plug it in again.")
 
     def send(self, payload: bytes) -> None:
         """Send one frame."""

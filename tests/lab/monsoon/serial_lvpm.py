@@ -46,7 +46,7 @@ class SerialMonitor:
         self.registers = {0x01: 220, 0x10: 2, 0x08: 0, 0x09: 0, 0x0A: 0, 0x0B: 0}
         self._serial, self._speed, self._unplugged_s = serial, speed, unplugged_s
         self._lost, self._noise = lost, noise
-        self._sampling = threading.Event()
+        self._sampling, self._gone = threading.Event(), threading.Event()
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)
 
@@ -55,14 +55,20 @@ class SerialMonitor:
         self.host.plug("1-2", {"idVendor": "04d8", "idProduct": "fe23", "product": "Power Monitor"})
         (self.root / "sys/bus/usb/devices/1-2:1.0/tty/ttyACM0").mkdir(parents=True)
         (self.root / "dev/ttyACM0").symlink_to(os.ttyname(self._slave))
-        for work in (self._listen, self._send):
-            threading.Thread(target=work, daemon=True).start()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._send)]
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pull_out()
+        for thread in self._threads:  # before the numbers of its files are those of others
+            thread.join(5)
 
     def _pull_out(self) -> None:
+        if self._gone.is_set():
+            return
+        self._gone.set()
         self._sampling.clear()
         for file in (self._master, self._slave):
             with contextlib.suppress(OSError):
@@ -77,7 +83,7 @@ class SerialMonitor:
     def _listen(self) -> None:
         rest = b""
         with contextlib.suppress(OSError, ValueError):  # it was pulled out
-            while True:
+            while not self._gone.is_set():
                 # not in `read` when it is pulled out, which would keep the line open
                 if not select.select([self._master], [], [], 0.02)[0]:
                     continue
@@ -106,9 +112,9 @@ class SerialMonitor:
 
     def _send(self) -> None:
         with contextlib.suppress(OSError):
-            while True:
-                self._sampling.wait()
-                self._session()
+            while not self._gone.is_set():
+                if self._sampling.wait(0.02):
+                    self._session()
 
     def _session(self) -> None:
         sequence, number, begun_s = 0, 0, time.monotonic()
