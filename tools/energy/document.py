@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from tools.energy import integral
 from tools.energy.estimate import Estimate
 from tools.energy.refusals import Refused
+from tools.stage import InvalidRequest
 from tools.trace import Trace
 from tools.windows import Windows
 
@@ -121,7 +122,7 @@ def _channels_w(trace: Trace, found: Estimate) -> dict[str, float]:
         try:
             own = channel == found.power.channel
             power = found.power if own else integral.of_channel(trace, channel)
-        except Refused:
+        except (Refused, InvalidRequest):  # current alone, a counter that falls: what is told is of another
             continue
         mean_w, lost_s = power.known(starts, ends)
         known_s = ends - starts - lost_s
