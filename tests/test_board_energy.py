@@ -30,6 +30,7 @@ from tools.trace import Channel, Clock, Meta, Trace
 from tools.usb import SIMULATED_HOST
 from tools.windows import Window, Windows
 
+on_a_board = pytest.mark.skipif(bool(virtual_board.missing()), reason="no sshd")
 IDLE_W = 0.2 * 19.152  # VDD_IN of the virtual board at rest
 LOADS = {"loading": 1.4, "inferring": 2.0}  # times that
 METER = ("--meter", "auto")
@@ -111,58 +112,59 @@ def in_windows(lab: VirtualBoard) -> list[Path]:
 
 
 @pytest.mark.tool
-@pytest.mark.skipif(bool(virtual_board.missing()), reason="no sshd")
-class TestOnABoard:
-    def test_its_row_has_an_energy(self, project: Project, lab: VirtualBoard, argv: list[str]) -> None:
-        done = project.run(*argv, *METER)
-        assert done.returncode == 0, done.stdout + done.stderr
-        record = only_record(project)
-        found = record["energy"]
-        assert found, record["energy_reason"]
-        assert record["latency_ms"]
-        assert (found["simulated"], found["meter"]["name"]) == (True, "ina3221")
-        assert (found["aligned_by"], found["windows"]) == ("clock", metered.COUNT)
-        assert found["idle_w"]["before"] == pytest.approx(IDLE_W, rel=0.01)  # not that of starting trtexec
-        assert found["idle_w"]["after"] == pytest.approx(IDLE_W, rel=0.01)
-        true_mj = (LOADS["inferring"] - 1) * IDLE_W * record["metadata"]["window_inference_ms"]
-        low, high = found["net_ci95_mj"]
-        assert low <= true_mj <= high
-        assert high - low < 0.5 * true_mj
-        assert found["channels_w"]["VDD_IN"] == pytest.approx(2 * IDLE_W, rel=0.02)
-        assert {"VDD_SYS_GPU", "VDD_SYS_CPU", "VDD_SYS_SOC"} <= found["channels_w"].keys()
-        assert {"trace", "windows", "energy"} <= record["files"].keys()
-        assert "trtexec" in record["metadata"]["windows_of"]
-        assert project.results()["run"]["meter"]["name"] == "ina3221"
-        assert nothing_left(lab)
+@on_a_board
+def test_its_row_has_an_energy(project: Project, lab: VirtualBoard, argv: list[str]) -> None:
+    done = project.run(*argv, *METER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = only_record(project)
+    found = record["energy"]
+    assert found, record["energy_reason"]
+    assert record["latency_ms"]
+    assert (found["simulated"], found["meter"]["name"]) == (True, "ina3221")
+    assert (found["aligned_by"], found["windows"]) == ("clock", metered.COUNT)
+    assert found["idle_w"]["before"] == pytest.approx(IDLE_W, rel=0.01)  # not that of starting trtexec
+    assert found["idle_w"]["after"] == pytest.approx(IDLE_W, rel=0.01)
+    true_mj = (LOADS["inferring"] - 1) * IDLE_W * record["metadata"]["window_inference_ms"]
+    low, high = found["net_ci95_mj"]
+    assert low <= true_mj <= high
+    assert high - low < 0.5 * true_mj
+    assert found["channels_w"]["VDD_IN"] == pytest.approx(2 * IDLE_W, rel=0.02)
+    assert {"VDD_SYS_GPU", "VDD_SYS_CPU", "VDD_SYS_SOC"} <= found["channels_w"].keys()
+    assert {"trace", "windows", "energy"} <= record["files"].keys()
+    assert "trtexec" in record["metadata"]["windows_of"]
+    assert project.results()["run"]["meter"]["name"] == "ina3221"
+    assert nothing_left(lab)
 
-    def test_a_meter_that_ends_costs_no_latency(
-        self, project: Project, lab: VirtualBoard, argv: list[str]
-    ) -> None:
-        runner = start(project, argv)
-        assert soon(lambda: in_windows(lab)), runner.communicate()
-        os.killpg(next(iter(recorders(lab))), signal.SIGKILL)
-        runner.communicate(timeout=60)
-        record = only_record(project)
-        assert record["status"] == "ok"
-        assert record["latency_ms"]
-        assert record["energy"] is None
-        assert "SIGKILL" in record["energy_reason"]
-        assert nothing_left(lab)
 
-    def test_a_connection_lost_in_the_windows(
-        self, project: Project, lab: VirtualBoard, argv: list[str]
-    ) -> None:
-        runner = start(project, argv)
-        assert soon(lambda: in_windows(lab)), runner.communicate()
-        lab.relay.cut()
-        runner.communicate(timeout=60)
-        record = only_record(project)
-        assert record["status"] == "no_device"
-        assert f"the connection to {lab.destination} was lost" in record["reason"]
-        assert record["latency_ms"] is None
-        assert record["energy"] is None
-        assert nothing_left(lab)
-        assert not recorders(lab)
+@pytest.mark.tool
+@on_a_board
+def test_a_meter_that_ends_costs_no_latency(project: Project, lab: VirtualBoard, argv: list[str]) -> None:
+    runner = start(project, argv)
+    assert soon(lambda: in_windows(lab)), runner.communicate()
+    os.killpg(next(iter(recorders(lab))), signal.SIGKILL)
+    runner.communicate(timeout=60)
+    record = only_record(project)
+    assert record["status"] == "ok"
+    assert record["latency_ms"]
+    assert record["energy"] is None
+    assert "SIGKILL" in record["energy_reason"]
+    assert nothing_left(lab)
+
+
+@pytest.mark.tool
+@on_a_board
+def test_a_connection_lost_in_the_windows(project: Project, lab: VirtualBoard, argv: list[str]) -> None:
+    runner = start(project, argv)
+    assert soon(lambda: in_windows(lab)), runner.communicate()
+    lab.relay.cut()
+    runner.communicate(timeout=60)
+    record = only_record(project)
+    assert record["status"] == "no_device"
+    assert f"the connection to {lab.destination} was lost" in record["reason"]
+    assert record["latency_ms"] is None
+    assert record["energy"] is None
+    assert nothing_left(lab)
+    assert not recorders(lab)
 
 
 def recorders(lab: VirtualBoard) -> list[int]:
