@@ -100,6 +100,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "energy_per_inference_mj": None,
         "window": None,
         "idle_w": None,
+        "dropped": None,
     }
 
 

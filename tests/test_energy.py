@@ -107,8 +107,50 @@ def test_no_energy_where_the_load_is_a_guess(name: str, seed: int) -> None:
     refuses(told(make(dataclasses.replace(scene, seed=seed)), found=True), reason)
 
 
+@pytest.mark.parametrize("burst", [(14, 6, 0.5), (15, 5, 1.6), (19, 1.5, 3.0), (40, 5, 0.7), (28, 4, 1.0)])
+def test_another_level_that_touches_the_load_makes_it_a_guess(burst: tuple[float, float, float]) -> None:
+    start, length, watts = burst
+    made = make(Scene(bursts=((start, length, watts),)))
+    refuses(told(made, found=True), "two levels of power")
+
+
+def test_pauses_in_a_load_are_said() -> None:
+    made = make(Scene(windows=20, load_s=0.7, rest_s=0.6))
+    document = told(made, found=True)
+    energies = document["energy_per_inference_mj"]
+    low, high = energies["net_ci95"]
+    assert low <= made.net_mj * 20 * 35 / made.inferences <= high
+    assert any("of its time the load rests" in text for text in document["warnings"])
+
+
+@pytest.mark.parametrize("at_s", [19.9, 20.0, 39.9, 40.0])
+def test_samples_lost_where_the_load_starts_or_ends_are_refused(at_s: float) -> None:
+    made = make(Scene())
+    lost = (made.trace.time_s >= at_s) & (made.trace.time_s < at_s + 0.5)
+    columns = {**made.trace.columns, "main_a": np.where(lost, np.nan, made.trace.columns["main_a"])}
+    document = energy.describe(dataclasses.replace(made.trace, columns=columns), None, made.inferences, "")
+    refuses(document, "are lost in the windows")
+
+
+def test_a_device_that_is_busy_now_and_then_idles_so() -> None:
+    made = make(Scene())
+    swing = 0.1 * np.sin(np.pi * made.trace.time_s) / 4.0
+    columns = {**made.trace.columns, "main_a": made.trace.columns["main_a"] + swing}
+    document = energy.describe(dataclasses.replace(made.trace, columns=columns), None, made.inferences, "")
+    check(made, document, widest=0.1)
+
+
+def test_windows_with_short_rests_that_are_off_cost_certainty() -> None:
+    made = make(dataclasses.replace(FIVE, load_s=2.0, rest_s=0.05, noise_w=0.05))
+    moved = [
+        windows.Window(one.start_s + 0.09, one.end_s + 0.09, one.inferences) for one in made.windows.windows
+    ]
+    document = energy.describe(made.trace, windows.Windows(moved), 0, "")
+    check(made, document, widest=0.1)
+
+
 def test_throttling_and_what_touches_the_load_is_said() -> None:
-    for scene in (Scene(throttle=0.3), Scene(bursts=((19, 1.5, 3.0),))):
+    for scene in (Scene(throttle=0.3), Scene(bursts=((19, 1, 1.5),))):
         made = make(scene)
         document = told(made, found=True)
         assert any("differ by" in text for text in document["warnings"])

@@ -18,12 +18,21 @@ import numpy as np
 import pytest
 
 from host import power
+from tests.lab import wave
 from tests.lab.wave import RATE_HZ, current_a
 from tests.project import LAB, Project
 from tools import trace
 from tools.stage import InvalidRequest
 
 pytestmark = pytest.mark.tool
+
+
+SERIAL = f"W-{os.getpid()}"  # of the stand-in, whose lock is the host's
+
+
+@pytest.fixture(autouse=True)
+def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(wave.SERIAL, SERIAL)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +65,9 @@ def test_record_and_list(project: Project, tmp_path: Path) -> None:
     file = tmp_path / "trace.parquet"
     done = call(project, "record", "-o", file, "--duration-s", "1.5")
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(rf"{file}: 1\.5 s, 7500 samples, 0 dropped; Wave W-1 \(simulated\)\n", done.stdout)
+    assert re.fullmatch(
+        rf"{file}: 1\.5 s, 7500 samples, 0 dropped; Wave {SERIAL} \(simulated\)\n", done.stdout
+    )
     kept = trace.read(file)
     np.testing.assert_allclose(kept.columns["main_a"], current_a(np.arange(7500)), rtol=1e-6)
     assert (kept.meta.complete, kept.meta.simulated) == (True, True)
@@ -68,8 +79,8 @@ def test_record_and_list(project: Project, tmp_path: Path) -> None:
     assert len(trace.read(file).time_s) == 5000
     assert not left(project)
     listed = {name: here for name, here in json.loads(call(project, "list", "--json").stdout).items() if here}
-    assert listed["wave"] == [{"name": "Wave", "serial": "W-1", "problem": "", "hint": ""}]
-    assert re.search(r"^here +wave +W-1 +Wave *$", call(project, "list").stdout, re.MULTILINE)
+    assert listed["wave"] == [{"name": "Wave", "serial": SERIAL, "problem": "", "hint": ""}]
+    assert re.search(rf"^here +wave +{SERIAL} +Wave *$", call(project, "list").stdout, re.MULTILINE)
 
 
 def test_csv(project: Project, tmp_path: Path) -> None:

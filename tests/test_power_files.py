@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_read_is_one_line(
     assert document["status"] == "refused"
     assert document["reason"]
     assert document["hint"]
-    assert document["energy_per_inference_mj"] is None
+    assert [document[key] for key in ("energy_per_inference_mj", "window", "idle_w", "dropped")] == [None] * 4
 
 
 def test_wrong_arguments(project: Project, folder: Path, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_a_jump_in_a_steady_time_is_a_gap(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "names no columns"),
+        ("", "is empty"),
         ("1,2,3\n4,5,6\n", "names no columns"),
         (f"{HEADER}\n", "no samples"),
         ("Time(s),Main(kA)\n0,1\n", "'Main\\(kA\\)' is not known"),

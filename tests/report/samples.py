@@ -181,13 +181,13 @@ def _add_energy(folder: Path, made: dict[str, Any], median_ms: float, number: in
     watt = 2.6 + 0.4 * number
     made["files"] = {"energy": f"energy{number}.json"}
     (folder / made["files"]["energy"]).write_text(
-        json.dumps({"simulated": False, "plot": plot(watt, refused=number == 1)})
+        json.dumps({"simulated": number == 3, "plot": plot(watt, refused=number == 1)})
     )
     if number == 1:
         made["energy_reason"] = "the clocks of meter and host differ by 1.3 % between the signatures"
         made["energy_hint"] = "The trace's time base is wrong, or samples are missing. Record it anew."
     else:
-        made["energy"] = energy(watt * median_ms)
+        made["energy"] = energy(watt * median_ms, simulated=number == 3)
 
 
 def energy(net_mj: float, **fields: Any) -> dict[str, Any]:

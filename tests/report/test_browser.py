@@ -32,7 +32,8 @@ document.documentElement.dataset.found = JSON.stringify({
   background: getComputedStyle(document.body).backgroundColor,
   dots: getComputedStyle(document.querySelector('svg.plot path[style*="--dots"]')).stroke,
   plots: [...document.querySelectorAll('svg.plot')].filter(visible).map(plot => box(plot).width),
-  beyond: [...document.querySelectorAll('p, dd, h1, h2, h3, figure, svg.plot, summary, ul, .parts, .scroll')]
+  beyond: [...document.querySelectorAll(
+    'p, dd, h1, h2, h3, figure, svg.plot, summary, ul, .parts, .scroll, .badge')]
     .filter(element => box(element).right > innerWidth + 1).map(element => element.outerHTML.slice(0, 80)),
   plotText: parseFloat(getComputedStyle(document.querySelector('svg.plot text')).fontSize)
     * box(document.querySelector('svg.plot')).width / 440,

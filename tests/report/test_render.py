@@ -251,6 +251,15 @@ def test_every_outlier_of_many_samples_is_drawn(render: Render, tmp_path: Path) 
     assert len(re.findall("M", edge[1])) == 2
 
 
+def test_axes_of_small_numbers_have_them(render: Render, tmp_path: Path) -> None:
+    ns = np.round(np.random.default_rng(1).normal(15_000, 300, 500)).astype("<i8")
+    html = render(samples.write(tmp_path, [measured(tmp_path, ns)]))
+    for plot in re.findall(r'<svg class="plot".*?</svg>', html, re.DOTALL):
+        labels = [label.removesuffix(" ms") for label in re.findall(r">([\d.]+(?: ms)?)</text>", plot)]
+        assert len(set(labels)) == len(labels)
+        assert "0" not in labels
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

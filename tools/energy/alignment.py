@@ -167,7 +167,8 @@ def examine(power: Power, placement: Placement, baseline: Baseline) -> list[Edge
         error_w = baseline.error_w((window.start_s + window.end_s) / 2)
         where = f"window {number}, from {window.start_s:.4g} to {window.end_s:.4g} s,"
         if not lift_w > max(ABOVE * error_w, 0.25 * max(lifts)):
-            message = f"{where} holds no load: its power is {lift_w:.3g} W above the idle power"
+            idle = f"the idle power, which is known to {error_w:.2g} W"
+            message = f"{where} holds no load: its power is {lift_w:.3g} W above {idle}"
             raise Refused(message, hint=HINT)
         before_s = windows[number - 2].end_s if number > 1 else power.start_s
         after_s = windows[number].start_s if number < len(windows) else power.end_s

@@ -121,7 +121,8 @@ def _side(power: Power, spans: Sequence[Span], name: str) -> Side:
     seconds = sum(end - start for start, end in spans)
     shortest = max(SHORTEST_S, READINGS * power.step_s, 3 * power.resolution_s)
     if seconds < shortest:
-        message = f"there are {seconds:.2g} s of idle power {name} the load; it takes {shortest:.2g} s"
+        there = f"{seconds:.2g} s of idle power {name} the load, without the moments right beside it"
+        message = f"there are {there}; it takes {shortest:.2g} s"
         raise Refused(message, hint=HINT)
     block_s = max(seconds / BLOCKS, 2 * power.resolution_s, levels.BLOCK_S)
     pieces = [

@@ -76,8 +76,8 @@ def energies(
 
 
 def lost(power: Power, cells: Cells) -> np.ndarray:
-    """Return the time in each cell of which nothing is known, s."""
-    return power.known(cells.start_s, cells.end_s)[1]
+    """Return the time in each cell and its pads of which nothing is known, s."""
+    return power.known(cells.start_s - cells.pad_a_s, cells.end_s + cells.pad_b_s)[1]
 
 
 def swing_w(power: Power, cells: Cells) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Optional, Sequence
 
-from tools.energy import alignment, baseline, budget, cells, find_load, timebase, uncertainty
+from tools.energy import alignment, baseline, budget, cells, find_load, levels, timebase, uncertainty
 from tools.energy.alignment import Edges, Placement
 from tools.energy.baseline import Baseline
 from tools.energy.budget import Part
@@ -24,6 +24,7 @@ LOST = 1e-3  # of the windows: EEMBC's runner fails a measurement that dropped m
 WIDEST = 0.5  # of the net energy: an interval that is wider on each side says nothing
 STATIONARY = 0.1  # by which parts of one window may differ from their mean, to count as windows
 VARIES = 0.05  # by which they may without a warning
+PAUSE, PAUSES = 0.25, 0.05  # of the load's power, below which it rests; of its time, without a warning
 PAD_S, PADS = 0.05, 7.0  # beside a load that was found: seconds, and standard uncertainties of its edges
 WARM_UP = 0.5  # of the load's power: what is beside it and higher is the load itself, outside its windows
 GUARD_S, GUARD = 0.25, 0.02  # beside load: seconds, and share of it, that are no idle power yet
@@ -73,6 +74,8 @@ def of_power(trace: Trace, power: Power, given: Optional[Windows], inferences: i
     gross, net = cells.energies(power, line, made)
     lost_s = _check_lost(trace, power, made)
     warnings = [*_about(trace, power), *_steady(given, placement, made, net)]
+    if given is None:
+        warnings += _pauses(power, line, span, float(net.sum() / made.seconds.sum()))
     beside_w = max(beside_w, line.before.beside_w, line.after.beside_w)
     if beside_w >= WARM_UP * float(net.sum() / made.seconds.sum()):
         beside_w = 0.0
@@ -119,7 +122,7 @@ def _about(trace: Trace, power: Power) -> list[str]:
     found = []
     if not meta.complete:
         found.append(f"the recording ended early: {meta.note or 'nobody says why'}")
-    if meta.meter == timebase.TABLE and power.step_s * timebase.MONSOON_HZ > 1 + timebase.RATE:
+    if meta.meter == timebase.TABLE and abs(power.step_s * timebase.MONSOON_HZ - 1) > timebase.RATE:
         rate = f"{1 / power.step_s:.5g} samples a second"
         found.append(f"the table does not say its meter's rate: by a wrong time base of {rate} all is wrong")
     return found
@@ -196,8 +199,20 @@ def _steady(given: Optional[Windows], placement: Placement, made: Cells, net: np
     return []
 
 
+def _pauses(power: Power, line: Baseline, span: tuple[float, float], lift_w: float) -> list[str]:
+    """Return a warning if a load that was found rests in between: gross energy holds these times too."""
+    import numpy as np
+
+    count = int((span[1] - span[0]) / max(levels.BLOCK_S, power.step_s)) or 1
+    at_s, mean_w = power.blocks(span[0], span[1], count)
+    share = float(np.mean(mean_w - line.level_w(at_s) < PAUSE * lift_w))
+    if share <= PAUSES:
+        return []
+    return [f"for {share:.0%} of its time the load rests; gross energy has the idle power of these times"]
+
+
 def _check_lost(trace: Trace, power: Power, made: Cells) -> float:
-    """Return the time in the windows of which nothing is known.
+    """Return the time in the windows, and in their pads, of which nothing is known.
 
     Raises:
         Refused: it is too much of them.

@@ -24,9 +24,13 @@ PASSES = 3  # from a first look to a load and an idle power that fit each other
 LADDER, LOWEST = 24, 0.02  # heights of the boxes that are tried: from the highest stretch to that share
 INSIDE = 0.25  # of the load's height: what is below that is not part of it
 OTHER, OTHER_S = 0.1, 0.5  # of the load's height, seconds: what stands out by more, and longer, is not idle
+FEW = 2  # times on a side that are other work; more on both sides are how this device idles
 DECAYS = 1.5  # times as much at its beginning as at its end: that is no steady work
 UNUSUAL = 5.0  # times the usual distance from the idle level, or it is idle
 ALIKE_AREA, ALIKE_TIME, ALIKE_HEIGHT = 0.2, 0.3, 0.03  # of the load's: what has that could be the load too
+SLIVER = 0.02  # of the load's time: a shorter stretch in it is the block that holds a step
+STEP, SUDDEN = 0.15, 0.6  # of the load's height; of a step, right beside it: a slope has a quarter there
+PIECE = 0.1  # of the load's energy: as much at another level may be other work that touches it
 HINT = "Say when the inferences ran (--windows), or record a trace with one load between two times of idle."
 
 
@@ -79,12 +83,13 @@ def find(power: Power) -> Load:
     view = _look(time_s, mean_w, block_s)
     parts, load = view.parts, view.load
     start_s, end_s = parts[load.first].start_s, parts[load.end - 1].end_s
-    where = f"the load from {start_s:.4g} to {end_s:.4g} s"
+    where = f"the load {_span(parts, load)}"
     for missing, side in ((load.first == 0, "before"), (load.end == len(parts), "after")):
         if missing:
             message = f"there is no idle power {side} {where}"
             raise Refused(message, hint="Record some seconds of idle before and after the load.")
     _refuse_alike(view, where)
+    _refuse_levels(power, view, where)
     others = _others(view)
     start_s = levels.edge(power, start_s, 2 * block_s)
     end_s = levels.edge(power, end_s, 2 * block_s)
@@ -207,7 +212,10 @@ def _others(view: _View) -> list[tuple[float, float]]:
         for index, part in enumerate(view.parts)
     ]
     found = [(view.parts[first].start_s, view.parts[end - 1].end_s) for first, end in levels.groups(marked)]
-    return [(start_s, end_s) for start_s, end_s in found if end_s - start_s >= OTHER_S]
+    found = [(start_s, end_s) for start_s, end_s in found if end_s - start_s >= OTHER_S]
+    load_s = view.parts[view.load.first].start_s
+    before = sum(end_s <= load_s for _, end_s in found)
+    return [] if min(before, len(found) - before) > FEW else found
 
 
 def _beside_w(view: _View, span: tuple[float, float]) -> float:
@@ -235,9 +243,55 @@ def _refuse_alike(view: _View, where: str) -> None:
     if other.height_w < ALIKE_HEIGHT * load.height_w or not _abrupt(view, other):
         return
     if other.area_j >= ALIKE_AREA * load.area_j or other.seconds >= ALIKE_TIME * load.seconds:
-        there = f"from {parts[other.first].start_s:.4g} to {parts[other.end - 1].end_s:.4g} s"
-        message = f"{where} and what ran {there} could both be the inferences"
+        message = f"{where} and what ran {_span(parts, other)} could both be the inferences"
         raise Refused(message, hint=HINT)
+
+
+def _span(parts: Sequence[Stretch], box: _Box) -> str:
+    start_s, end_s = parts[box.first].start_s, parts[box.end - 1].end_s
+    return f"from {abs(start_s) if abs(start_s) < 5e-3 else start_s:.2f} to {end_s:.2f} s"
+
+
+def _refuse_levels(power: Power, view: _View, where: str) -> None:
+    """Refuse a load that steps to another level once or twice: either may be other work that touches it.
+
+    More steps are the load's own (pauses between inferences), and slopes are too (throttling).
+    """
+    inside = [
+        part
+        for part in view.parts[view.load.first : view.load.end]
+        if part.seconds >= SLIVER * view.load.seconds
+    ]
+    steps = [
+        index
+        for index in range(1, len(inside))
+        if _is_step(power, inside[index - 1], inside[index], view.load.height_w)
+    ]
+    if not 1 <= len(steps) <= FEW:
+        return
+    pieces = [
+        _Box(
+            first,
+            end,
+            _height(inside, first, end, view.idle_w),
+            sum(part.seconds for part in inside[first:end]),
+        )
+        for first, end in zip([0, *steps], [*steps, len(inside)])
+    ]
+    most = max(pieces, key=lambda piece: piece.area_j)
+    rest = [piece for piece in pieces if abs(piece.height_w - most.height_w) >= STEP * view.load.height_w]
+    if sum(piece.area_j for piece in rest) >= PIECE * view.load.area_j:
+        levels_w = f"{most.height_w:.3g} and {rest[0].height_w:.3g} W above idle"
+        message = f"{where} has two levels of power, {levels_w}, and either could be that of the inferences"
+        raise Refused(message, hint=HINT)
+
+
+def _is_step(power: Power, left: Stretch, right: Stretch, height_w: float) -> bool:
+    """Whether the level changes at once from one stretch to the next, by the quarters that touch."""
+    change_w = right.level_w - left.level_w
+    before_w, _ = power.known(left.end_s - left.seconds / 4, left.end_s)
+    after_w, _ = power.known(right.start_s, right.start_s + right.seconds / 4)
+    return abs(change_w) >= STEP * height_w and (after_w - before_w) / change_w >= SUDDEN
 
 
 def _abrupt(view: _View, box: _Box) -> bool:

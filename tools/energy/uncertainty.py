@@ -109,8 +109,9 @@ def _shift(
     """Return what the windows' place leaves open of gross and net energy.
 
     By the energies of all windows moved by -1.7, 0 and 1.7 standard uncertainties: the rule of Gauss and
-    Hermite for three points. The load that was found has pads instead: net by what wider ones change, gross
-    also by the idle energy of the time by which its two edges are unsure.
+    Hermite for three points; at least by what changes where they are moved to the load's own edges, because
+    windows with short rests lose as much on either side. The load that was found has pads instead: net by
+    what wider ones change, gross also by the idle energy of the time by which its two edges are unsure.
     """
     import numpy as np
 
@@ -122,9 +123,10 @@ def _shift(
         return float(np.hypot(change, idle)), change
     away = [each for edge in edges for each in edge.found]
     error_s = max(placement.error_s, float(np.sqrt(np.mean(np.square(away)))) if away else 0.0)
-    at = [cells.energies(power, line, made, shift_s=sign * 3**0.5 * error_s) for sign in (-1, 0, 1)]
+    wide_s, edge_s = 3**0.5 * error_s, float(np.mean(away)) if away else 0.0
+    at = [cells.energies(power, line, made, shift_s=shift_s) for shift_s in (0.0, -wide_s, wide_s, edge_s)]
     moved = []
     for kind in (0, 1):
-        sums = [float(each[kind].sum()) for each in at]
-        moved.append(float(np.sqrt(sum((each - sums[1]) ** 2 for each in sums) / 6)))
+        here, early, late, edge = (float(each[kind].sum()) for each in at)
+        moved.append(max((((early - here) ** 2 + (late - here) ** 2) / 6) ** 0.5, abs(edge - here)))
     return moved[0], moved[1]

@@ -349,6 +349,11 @@ def _labels(axes: Any, labels: Sequence[str], points: np.ndarray) -> None:
         axes.annotate(labels[index], at, xycoords="figure pixels", ha=side, va="center", color=INK)
 
 
+def _rounded(tag: str) -> str:
+    """Return a tag with its numbers to a tenth of a pixel."""
+    return re.sub(r"\d+\.\d{2,}", lambda digits: f"{float(digits[0]):.1f}".removesuffix(".0"), tag)
+
+
 def _svg(figure: Figure, name: str, words: str) -> str:
     """Return the figure as an element for the page: its colours and font, ids of its own, words for ears."""
     file = io.StringIO()
@@ -357,7 +362,7 @@ def _svg(figure: Figure, name: str, words: str) -> str:
     text = file.getvalue()
     body = text[text.index("</defs>") + len("</defs>") :]  # what is before it would style the whole page
     body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", body)
-    body = re.sub(r"\d+\.\d{2,}", lambda digits: f"{float(digits[0]):.1f}".removesuffix(".0"), body)
+    body = re.sub(r"<[^>]*>", lambda tag: _rounded(tag[0]), body)  # not what is to be read between tags
     body = re.sub(r" font-family: [^;\"]*;", "", body)  # the page's own
     body = re.sub(r' transform="rotate\(-0 [^"]*"', "", body)
     body = re.sub(r"M ([\d.]+ )([\d.]+) \nL \1([\d.]+) \n", r"M\1\2V\3", body)  # the strokes of the dots

@@ -36,6 +36,9 @@ def read(path: Path) -> Trace:
     except OSError as error:
         message = f"{path.name} cannot be read: {error.strerror}"
         raise InvalidRequest(message, hint=trace.HINT) from None
+    if not head:
+        message = f"{path.name} is empty"
+        raise InvalidRequest(message, hint=trace.HINT)
     if head.startswith(PARQUET):
         return trace.read(path)
     if powertool.is_capture(head):
