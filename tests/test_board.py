@@ -296,6 +296,11 @@ def test_devices_and_what_they_lack(lab: VirtualBoard) -> None:
     found = devices.board(lab.destination)
     assert (found.state, found.usable) == ("no docker", False)
     assert "systemctl start docker" in found.mend
+    (lab.root / "etc/docker/down").unlink()
+    lab.write("etc/docker/runtimes", '["runc"]')
+    found = devices.board(lab.destination)
+    assert (found.state, found.usable) == ("no nvidia runtime", False)
+    assert "nvidia-container-toolkit" in found.mend
     found = devices.board("127.0.0.1:9")
     assert (found.state, found.usable) == ("unseen", False)
     assert not lab.cache.exists()
@@ -366,7 +371,7 @@ def test_a_wrong_user(lab: VirtualBoard) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-oProxyCommand=x", "a b", "user@", "host:port", "jetson@host:22:1", "$(x)"]
+    "text", ["", "-oProxyCommand=x", "a b", "user@", "host:port", "host:65536", "jetson@host:22:1", "$(x)"]
 )
 def test_what_is_no_place_for_a_board(text: str) -> None:
     with pytest.raises(InvalidRequest, match="not where a board can be"):

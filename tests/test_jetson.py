@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from host.engines.venv import tool_environment
 from tests.lab import virtual_board
-from tests.lab.virtual_board import VirtualBoard, python_image
+from tests.lab.virtual_board import VirtualBoard, python_image, tensorrt_image
 from tests.project import LAB, NOWHERE, SMALL, Project
 from tools.stage import Unavailable
 from tools.tensorrt import jetpack
@@ -25,14 +25,9 @@ pytestmark = [pytest.mark.tool, pytest.mark.skipif(bool(MISSING), reason=MISSING
 def lab(
     tmp_path: Path, tool_python: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[VirtualBoard]:
-    python = tool_python("tensorrt")
-    program = tmp_path / "trtexec"
-    program.write_text(f'#!/bin/sh\nexec {python} {LAB / "trtexec.py"} "$@"\n')
-    program.chmod(0o755)
-    command = python_image("tensorrt", python)
     with VirtualBoard(tmp_path / "board") as lab:
-        settings = [f"MOBILE_ACCELERATOR_TRTEXEC={program}"]
-        lab.add_image("mobile-accelerator/tensorrt-l4t:0.1.0", [*command[:1], *settings, *command[1:]])
+        image = tensorrt_image(tmp_path, tool_python("tensorrt"))
+        lab.add_image("mobile-accelerator/tensorrt-l4t:0.1.0", image)
         monkeypatch.setenv("PATH", lab.variables["PATH"])
         yield lab
 
