@@ -44,6 +44,16 @@ class Subject:
     transfers: bool = True
     spin_wait: bool = True
 
+    @property
+    def api(self) -> str:
+        """By what TensorRT is driven, as tensorrt.gpu chose it.
+
+        Raises:
+            InvalidRequest: that is not a file of tensorrt.gpu.
+        """
+        api: str = building.read_place(self.gpu)["api"]
+        return api
+
     def run(self, seconds: float) -> versions.Run:
         """Return the settings of a run of so many seconds."""
         return versions.Run(self.cuda_graph, self.transfers, self.spin_wait, seconds)
@@ -133,12 +143,12 @@ def benchmark(subject: Subject, reference: Path, samples: Path, profile: Path) -
     kept, warm_ups = _without_warm_up(times, subject, engine.version)
     measured = _measurement(kept, warm_ups, target.budget_s)
     measure.write_samples(measured, samples)
-    metrics = {**checked.correctness, **measured.metrics(), **_breakdown(kept)}
+    metrics = {**checked.correctness, **measured.metrics(), **breakdown(kept)}
     if found["throughput_qps"]:
         metrics["throughput_per_s"] = found["throughput_qps"]
     if found["load_s"]:
         metrics["load_ms"] = 1e3 * found["load_s"]
-    said = [*checked.metadata.pop("warnings"), *found["warnings"], *_unstable(kept)]
+    said = [*checked.metadata.pop("warnings"), *found["warnings"], *unstable(kept)]
     ignored = any(re.search(NO_GRAPH, text) for text in found["warnings"])
     metadata = {
         **checked.metadata,
@@ -147,7 +157,7 @@ def benchmark(subject: Subject, reference: Path, samples: Path, profile: Path) -
         "load_1m": before["load_1m"],
         "conditions_before": before,
         "conditions_after": after,
-        "gpu_compute_cv_rel": _variation([each["compute_ms"] for each in kept]),
+        "gpu_compute_cv_rel": variation(kept),
     }
     if said:
         metadata["warnings"] = said
@@ -194,32 +204,38 @@ def _check(subject: Subject, reference: Path, folder: Path) -> _Checked:
 
 def _load(subject: Subject, folder: Path) -> Engine:
     """Return the engine, if it is of this place."""
-    built, place = building.read(subject.built), building.read_place(subject.gpu)
+    built, said = about(subject)
     engine = Engine(subject, built, folder)
-    engine.metadata.update(_said(subject, built, place))
+    engine.metadata.update({**said, "warnings": [*said["warnings"], *_no_such_type(built)]})
     try:
-        building.require_place(built, f"the engine {subject.engine.name}")
+        building.require_place(built, subject.api, f"the engine {subject.engine.name}")
     except StageError as error:
         error.metadata = {**engine.metadata, **error.metadata}
         raise
     return engine
 
 
-def _said(subject: Subject, built: Dict[str, Any], place: Dict[str, Any]) -> Dict[str, Any]:
-    """Return what a record says of the engine and of how it is run."""
+def about(subject: Subject) -> tuple[Dict[str, Any], Dict[str, Any]]:
+    """Return what is known of the engine, and what a record says of it and of how it is run.
+
+    Raises:
+        InvalidRequest: a file is not what it should be.
+    """
+    built, place = building.read(subject.built), building.read_place(subject.gpu)
     core = built["dla_core"]
-    return {
+    return built, {
         **subject.target.identity,
         "device": f"DLA{core}" if core >= 0 else subject.target.device,
         "device_name": place["gpu"],
         **{key: place[key] for key in building.PLACE if key != "gpu"},
         "simulated": bool(place.get("simulated") or built.get("simulated")),
+        "timed_by": place["api"],
         "cuda_graph": subject.cuda_graph,
         "transfers": subject.transfers,
         "spin_wait": subject.spin_wait,
         "operations": built.get("layers", {}),
         "executed_on": {unit: built.get(f"{unit.lower()}_layers") for unit in ("DLA", "GPU")},
-        "warnings": [*built.get("warnings", ()), *_no_such_type(built)],
+        "warnings": list(built.get("warnings", ())),
     }
 
 
@@ -270,21 +286,23 @@ def _measurement(kept: Sequence[Dict[str, float]], warm_ups: int, budget_s: floa
     return measure.Measurement.told(rounds, warm_ups, budget_s)
 
 
-def _breakdown(kept: Sequence[Dict[str, float]]) -> Dict[str, float]:
+def breakdown(kept: Sequence[Dict[str, float]]) -> Dict[str, float]:
     """Return where the time of an inference goes, the mean over all."""
     parts = ("h2d", "compute", "d2h")
     return {f"breakdown_{part}_ms": sum(each[f"{part}_ms"] for each in kept) / len(kept) for part in parts}
 
 
-def _variation(values: Sequence[float]) -> float:
-    """Standard deviation over mean, as trtexec takes it (of the whole, not of a sample)."""
+def variation(kept: Sequence[Dict[str, float]]) -> float:
+    """Return the computing's standard deviation over mean: of the whole, as trtexec takes it."""
+    values = [each["compute_ms"] for each in kept]
     mean = sum(values) / len(values)
     spread: float = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
     return spread / mean if mean else 0.0
 
 
-def _unstable(kept: Sequence[Dict[str, float]]) -> List[str]:
-    found = _variation([each["compute_ms"] for each in kept])
+def unstable(kept: Sequence[Dict[str, float]]) -> List[str]:
+    """Warn if the time of the computing varies by more than UNSTABLE."""
+    found = variation(kept)
     if found <= UNSTABLE:
         return []
     text = f"The GPU's compute time varies by {found:.1%} (coefficient of variation; 2.5 % is much)"
