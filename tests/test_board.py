@@ -133,6 +133,15 @@ def test_what_a_stage_made_goes_to_the_store_and_comes_back(
         carry.keep(connection, place.folder, "store/k", ["lost"])
 
 
+def test_the_fast_cipher_is_taken_where_the_users_configuration_has_it(lab: VirtualBoard) -> None:
+    config = lab.folder / "client" / "config"
+    for ciphers, first in (("", ssh.FAST_CIPHER), ("Ciphers aes256-ctr,aes128-ctr\n", "aes256-ctr")):
+        config.write_text(config.read_text() + ciphers)
+        option, value = ssh._ciphers(Destination.parse(lab.destination))
+        assert (option, value.split(",")[0]) == ("-o", f"Ciphers={first}")
+        guard.look(Destination.parse(lab.destination)).close()
+
+
 def test_what_a_board_is(lab: VirtualBoard, take: Take) -> None:
     known = facts.read(take()[0])
     assert (known.model, known.chip) == ("NVIDIA Jetson TX2 Developer Kit", "tegra186")
