@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pyarrow import parquet
 
@@ -37,7 +38,9 @@ def given(tmp_path: Path, tool_python: Callable[[str], Path]) -> list[str]:
     """The options that give the small network and its reference, so that no TensorFlow is needed."""
     argv = [str(tool_python("tensorrt")), str(LAB / "small_network.py"), str(tmp_path)]
     subprocess.run(argv, check=True, env=tool_environment())
-    inputs = {"onnx": tmp_path / "small.onnx", "reference": tmp_path / "small.npz"}
+    with np.load(tmp_path / "small.npz") as every:  # each input is a start of trtexec
+        np.savez(tmp_path / "few.npz", **{name: every[name][2:4] for name in every.files})
+    inputs = {"onnx": tmp_path / "small.onnx", "reference": tmp_path / "few.npz"}
     return [word for name, path in inputs.items() for word in ("--input", f"{name}={path}")]
 
 
