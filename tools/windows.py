@@ -39,13 +39,18 @@ class Window:
 class Windows:
     """All windows of one measurement, in the order of time; `host` None: times are those of the trace.
 
-    `simulated`: a stand-in took the device's place.
+    Attributes:
+        busy: other times, in which there is no idle power either: a program starts, loads, or ends.
+        error_s: standard uncertainty of all these times together, on that host's clock.
+        simulated: a stand-in took the device's place.
     """
 
     windows: Sequence[Window]
     host: Optional[str] = None
     signatures: Sequence[Sequence[tuple[float, float]]] = ()
     simulated: bool = False
+    busy: Sequence[tuple[float, float]] = ()
+    error_s: float = 0.0
 
     def write(self, path: Path) -> None:
         """Write them as a document."""
@@ -67,7 +72,8 @@ def read(path: Path) -> Windows:
             raise ValueError(message)
         windows = [_window(one) for one in document.pop("windows")]
         signatures = [[(float(on), float(off)) for on, off in one] for one in document.pop("signatures", ())]
-        found = Windows(windows, signatures=signatures, **document)
+        busy = [(float(start), float(end)) for start, end in document.pop("busy", ())]
+        found = Windows(windows, signatures=signatures, busy=busy, **document)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         message = f"{path.name} holds no windows: {error}"
         raise InvalidRequest(message, hint=HINT) from error

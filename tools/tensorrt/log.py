@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -55,6 +55,7 @@ SWITCHES = {
 }
 QUERIES = re.compile(r"Timing trace has (\d+) queries over .*")
 VERSION = re.compile(r"TensorRT version: ([\d.]+)")
+LOOP = ("Starting inference", "Warmup completed ")  # printed right before it, and first after it
 COUNT = re.compile(r'\{ "count" : (\d+) \}')
 LAYER = re.compile(
     rf'"name" : "(.*)", "timeMs" : {NUMBER}, "averageMs" : {NUMBER}'
@@ -70,6 +71,15 @@ def read(path: Path) -> dict[str, Any]:
 
 def _parse(text: str) -> dict[str, Any]:
     return parse_json(text) if re.match(r"\s*\[\s*\{", text) else parse(text)
+
+
+def loop_s(lines: Sequence[tuple[float, str]]) -> Optional[tuple[float, float]]:
+    """Return when the lines before and after the inferences came, None if one did not.
+
+    `lines` are those of one run, each with the time when it came.
+    """
+    found = [next((at for at, line in lines if sign in line), None) for sign in LOOP]
+    return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
 
 
 def parse(text: str) -> dict[str, Any]:
