@@ -7,6 +7,8 @@ So nothing samples while the latency is taken. It says "stop" when it has made, 
 
     rest, signature, rest, COUNT windows back to back, rest, signature, rest
 
+Where that cannot be it says "none" and why; the latency then stands, without an energy.
+
 The signature is the Barker code of length 7 (R. H. Barker, Group Synchronizing of Binary Digital Sequences,
 1953), whose autocorrelation has no side lobe above 1/7: chips of inferences, and chips of rest.
 """
@@ -17,12 +19,12 @@ import dataclasses
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 from tools import trace
-from tools.stage import emit, progress
+from tools.stage import Result, StageError, emit, progress
 from tools.windows import Window, Windows
 
 ASKED = Path("meter.json")
@@ -73,12 +75,34 @@ def make(load: Load, inference_s: float, *, simulated: bool) -> Dict[str, Any]:
             to the next.
         simulated: a stand-in took the device's place.
     """
-    if not ASKED.exists() or SAMPLING.exists():  # a stage that times more than once makes those of the first
+    return by(lambda schedule: _play(load, schedule, simulated=simulated), inference_s)
+
+
+def is_asked() -> bool:
+    """Tell whether a meter is there and waits; a stage that times more than once makes windows once."""
+    return ASKED.exists() and not SAMPLING.exists()
+
+
+def by(play: Callable[[Schedule], Windows], inference_s: float) -> Dict[str, Any]:
+    """As `make`, of windows that `play` makes, wherever the network runs."""
+    if not is_asked():
         return {}
     said = _sampling()
     if "resolution_s" not in said:
         return {}
-    schedule = Schedule.of(inference_s, said["resolution_s"])
+    made = play(Schedule.of(inference_s, said["resolution_s"]))
+    emit({"meter": "stop"})
+    made.write(WINDOWS)
+    return _compared(made.windows, inference_s)
+
+
+def none(why: StageError) -> None:
+    """Tell the host that there are no windows, before a meter was started for them or after."""
+    emit({"meter": "none", "error": Result.of_error(why, {}).error})
+
+
+def _play(load: Load, schedule: Schedule, *, simulated: bool) -> Windows:
+    """Rest and infer as the schedule says."""
     begin_s = time.monotonic()
 
     def at(part: str) -> None:
@@ -100,9 +124,7 @@ def make(load: Load, inference_s: float, *, simulated: bool) -> Dict[str, Any]:
     at("signature")
     after = _signature(load, schedule.chip_s)
     time.sleep(schedule.edge_s)
-    emit({"meter": "stop"})
-    Windows(windows, trace.this_host(), [before, after], simulated).write(WINDOWS)
-    return _compared(windows, inference_s)
+    return Windows(windows, trace.this_host(), [before, after], simulated)
 
 
 def one_by_one(infer: Callable[[], object]) -> Load:
@@ -169,7 +191,7 @@ def _signature(load: Load, chip_s: float) -> List[Tuple[float, float]]:
     return ran
 
 
-def _compared(windows: List[Window], inference_s: float) -> Dict[str, Any]:
+def _compared(windows: Sequence[Window], inference_s: float) -> Dict[str, Any]:
     """Compare an inference of the windows with one of the timed runs."""
     took_s = sum(window.end_s - window.start_s for window in windows)
     window_inference_s = took_s / sum(window.inferences for window in windows)

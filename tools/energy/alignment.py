@@ -39,6 +39,7 @@ class Placement:
 
     Attributes:
         signatures: intervals of load that were recognised, on the trace's clock.
+        rests: times of rest on the trace's clock, where the windows tell them.
         facts: for the document: offset and rate of the clocks.
     """
 
@@ -47,6 +48,7 @@ class Placement:
     error_s: float
     signatures: Sequence[Sequence[tuple[float, float]]] = ()
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    rests: Sequence[tuple[float, float]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,13 @@ def place(trace: Trace, power: Power, given: Windows) -> Placement:
     Raises:
         Refused: nothing tells it, or what does contradicts itself.
     """
+    placed = _place(trace, power, given)
+    offset_s, rate = placed.facts.get("offset_s", 0.0), placed.facts.get("rate", 1.0)
+    rests = [(offset_s + rate * start_s, offset_s + rate * end_s) for start_s, end_s in given.rests]
+    return dataclasses.replace(placed, rests=rests)
+
+
+def _place(trace: Trace, power: Power, given: Windows) -> Placement:
     if given.host is None:
         return Placement(given.windows, "trace", power.step_s / 12**0.5)
     notes: dict[str, Any] = {}

@@ -1,0 +1,225 @@
+"""Windows of inferences on a phone for a meter, made there by one script that runs detached.
+
+Each window is a process of benchmark_model. It is held (SIGSTOP) in its warm-up, when the network is loaded,
+so that it rests; then it is let go, and says on a line of its own when its timed runs begin and when they
+have ended (`BenchmarkModel::Run` of benchmark_model.cc; each line leaves it at once, logging.h). The script
+writes down the phone's time of each line, so start of the process, loading and warm-up are in no window, and
+the number of inferences is the program's own count. A signature is such a process too, let go and held in the
+pattern of tools/metered.py and ended before its warm-up is over: the same load, on the same unit.
+
+Times are those of the phone's /proc/uptime, in steps of 10 ms, read by the shell itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Callable, List, Tuple
+
+from tools import metered
+from tools.android.program import INFERENCE_LIMIT_S, SETUP_LIMIT_S, Call, Program, checked
+from tools.android.units import Unit
+from tools.metered import Schedule
+from tools.phone import State
+from tools.stage import StageError, Unsupported, WrongOutput, progress
+from tools.windows import Window, Windows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tools.arrays import Inputs
+
+INFERENCES = 25  # in a window, at least: the rest of the one in which it was held is right before it
+WARM_S = 0.3  # of warming up before it is held
+LONG_S = 100_000  # more than any process of it lasts
+BEGINS, ENDS = (
+    "Running benchmark for ",
+    "count=",
+)  # lines of the program, the second of each: not the warm-up's
+FITS, FITS_S = 0.1, 0.05  # by which the program's own times may differ from the time between those lines
+SAID = re.compile(r"^(\d+\.\d+) (.*)$", flags=re.MULTILINE)
+SCRIPT = """
+say() { read -r up _ </proc/uptime; echo "$up $1"; }
+on() { say '@@ on'; kill -CONT $pid; sleep $1; say '@@ off'; kill -STOP $pid; }
+window() { say '@@ go'; kill -CONT $pid; }
+signature() { PATTERN; kill -9 $pid; code=0; }
+held() { # window or signature, seconds of rest before it, the program
+    say "@@ $1"
+    { sh -c "echo \\$\\$; exec $3" 2>&1; echo "@@ code $?"; } | {
+        read -r pid
+        loops=0
+        while read -r line; do
+            say "$line"
+            case $line in
+                '@@ code '*) code=${code:-${line##* }} ;;
+                *'BEGINS'*)
+                    loops=$((loops + 1))
+                    [ $loops = 1 ] || continue
+                    sleep WARM; kill -STOP $pid; say '@@ rest'; sleep $2; $1
+                    ;;
+            esac
+        done
+        [ "$code" = 0 ] || exit 1
+    } || exit 0
+}
+"""
+HINT = "The measurement's log has all that was said on the phone."
+UNPLUG = "Unplug it (adb over Wi-Fi: adb tcpip 5555, then adb connect HOST:5555), or cut its cable's power."
+
+
+def make(
+    program: Program, inputs: Inputs, inference_s: float, before: State, check: Callable[[np.ndarray], None]
+) -> dict[str, Any]:
+    """Make windows if a meter is there; return what to record of them, {} without.
+
+    What goes wrong with them costs the energy only, and is told to the host.
+
+    Args:
+        inference_s: how long an inference took when it was timed.
+        before: the phone's state, just asked for.
+        check: takes the last window's output [1, ...].
+
+    Raises:
+        WrongOutput: by `check`.
+    """
+    if not metered.is_asked():
+        return {}
+    after = before
+
+    def play(schedule: Schedule) -> Windows:
+        nonlocal after
+        length_s = max(schedule.window_s, INFERENCES * inference_s)
+        made, last = _play(program, inputs, dataclasses.replace(schedule, window_s=length_s), before)
+        check(last)
+        after = program.phone.state()
+        _refuse_powered(after)
+        return made
+
+    try:
+        _refuse_powered(before)
+        found = metered.by(play, inference_s)
+    except WrongOutput:
+        raise
+    except StageError as error:
+        metered.none(error)
+        return {}
+    if found:
+        found["usb_power"] = {"before": before.plugged, "after": after.plugged}
+        if None in (before.plugged, after.plugged):
+            text = "The phone does not say whether a cable powers it: what comes by it is not in the energy."
+            found["warnings"] = [*found.get("warnings", ()), text]
+    return found
+
+
+def _refuse_powered(state: State) -> None:
+    """Raise if something else than its supply feeds the phone: no meter at a supply or a battery sees that."""
+    if state.plugged not in ("no", None):
+        message = f"the phone is powered by {state.plugged}, past the meter"
+        raise Unsupported(message, hint=UNPLUG)
+
+
+def _play(program: Program, inputs: Inputs, schedule: Schedule, state: State) -> Tuple[Windows, np.ndarray]:
+    """Run the script; return the windows and the last one's output."""
+    progress(0.7, f"windows for the meter, {schedule.total_s:.0f} s and the time of loading")
+    (files,) = program.send(inputs, [0], "reference")
+    with program.phone.folder() as folder:
+        words = script(
+            lambda options, name: program.command(files, options, name and f"{folder}/{name}"), schedule
+        )
+        processes = metered.COUNT + 2
+        limit_s = schedule.total_s + processes * (SETUP_LIMIT_S + 2 * INFERENCE_LIMIT_S)
+        done = program.phone.run_detached(words, limit_s)
+        print(done.stdout, done.stderr)  # into the log
+        made = heard(done.stdout, program.unit)
+        host = f"phone {program.phone.serial}"
+        made = dataclasses.replace(made, host=host, simulated=bool(state.simulated))
+        return made, program.outputs(folder)["window"]
+
+
+def script(call: Call, schedule: Schedule) -> str:
+    """Return the shell script of rests, signatures and windows; `call` gives the words of the program."""
+    rest_s, edge_s = schedule.rest_s, schedule.edge_s
+    parts = []
+    for on, chips in itertools.groupby(metered.BARKER_7):
+        parts.append(f"{'on' if on else 'sleep'} {len(list(chips)) * schedule.chip_s:g}")
+    steps = [("signature", edge_s), ("window", rest_s)]
+    steps += [("window", edge_s)] * (metered.COUNT - 1)
+    steps += [("signature", rest_s)]
+    lines = []
+    for kind, before_s in steps:
+        warm_s = (
+            LONG_S if kind == "signature" else WARM_S + before_s / 2
+        )  # over when it is let go, not before
+        options = ["--warmup_runs=1", f"--warmup_min_secs={warm_s:g}", "--num_runs=3"]
+        options += [f"--min_secs={schedule.window_s:g}", f"--max_secs={LONG_S}"]
+        command = call(options, "window" if kind == "window" else "")
+        lines.append(f"held {kind} {before_s:g} {shlex.quote(command)}")
+    words = (
+        SCRIPT.replace("PATTERN", "; ".join(parts)).replace("BEGINS", BEGINS).replace("WARM", f"{WARM_S:g}")
+    )
+    return "\n".join([words, *lines, "say '@@ rest'", f"sleep {edge_s:g}", "say '@@ end'", ""])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Process:
+    """One process: `window` or `signature`, and what was said with the phone's times in s."""
+
+    kind: str
+    said: Sequence[Tuple[float, str]]
+
+    def at(self, what: str) -> List[float]:
+        """Return the times of the lines that hold `what`."""
+        return [at_s for at_s, line in self.said if what in line]
+
+    def checked(self, unit: Unit) -> Any:
+        """Return what the program said, as tools/benchmark_model.py has it; raises as `program.checked`."""
+        text = "\n".join(line for _, line in self.said if not line.startswith("@@ "))
+        codes = [int(line.split()[-1]) for _, line in self.said if line.startswith("@@ code ")]
+        return checked(f"{text}\n", codes[0] if codes else 1, unit)
+
+
+def heard(printed: str, unit: Unit) -> Windows:
+    """Return the windows that a script made, on the phone's clock.
+
+    Raises:
+        Unsupported: the unit did not run the network.
+        StageError: the program failed, or what was said does not fit together.
+    """
+    said = [(float(at_s), line) for at_s, line in SAID.findall(printed)]
+    starts = [at for at, (_, line) in enumerate(said) if line in ("@@ signature", "@@ window")]
+    processes = [
+        _Process(said[at][1][3:], said[at + 1 : end]) for at, end in zip(starts, [*starts[1:], len(said)])
+    ]
+    windows = [_window(process, unit) for process in processes if process.kind == "window"]
+    signatures = [_signature(process, unit) for process in processes if process.kind == "signature"]
+    if (len(windows), len(signatures)) != (metered.COUNT, 2):
+        message = f"the phone made {len(windows)} windows and {len(signatures)} signatures"
+        raise StageError(message, hint=HINT)
+    marks = [one for one in said if one[1].startswith("@@ ")]
+    rests = [(at_s, end_s) for (at_s, line), (end_s, _) in zip(marks, marks[1:]) if line == "@@ rest"]
+    return Windows(windows, signatures=signatures, rests=rests)
+
+
+def _window(process: _Process, unit: Unit) -> Window:
+    runs = process.checked(unit)["inference"]
+    begins, ends = process.at(BEGINS), process.at(ENDS)
+    if len(begins) != 2 or len(ends) != 2:
+        message = "benchmark_model did not say when its runs began and ended"
+        raise StageError(message, hint=HINT)
+    length_s, ran_s = ends[1] - begins[1], runs["n_runs"] * runs["mean_ms"] / 1e3
+    if abs(ran_s - length_s) > FITS * length_s + FITS_S:
+        message = f"a window of {length_s:.2f} s holds inferences of {ran_s:.2f} s"
+        raise StageError(message, hint=f"Was the phone busy with something else? {HINT}")
+    return Window(begins[1], ends[1], runs["n_runs"])
+
+
+def _signature(process: _Process, unit: Unit) -> List[Tuple[float, float]]:
+    spans = list(zip(process.at("@@ on"), process.at("@@ off")))
+    if not spans:
+        process.checked(unit)
+        message = "benchmark_model ended before it made the signature"
+        raise StageError(message, hint=HINT)
+    return spans
