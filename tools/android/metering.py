@@ -2,10 +2,11 @@
 
 Each window is a process of benchmark_model. It is held (SIGSTOP) in its warm-up, when the network is loaded,
 so that it rests; then it is let go, and says on a line of its own when its timed runs begin and when they
-have ended (`BenchmarkModel::Run` of benchmark_model.cc; each line leaves it at once, logging.h). The script
-writes down the phone's time of each line, so start of the process, loading and warm-up are in no window, and
-the number of inferences is the program's own count. A signature is such a process too, let go and held in the
-pattern of tools/metered.py and ended before its warm-up is over: the same load, on the same unit.
+have ended (`BenchmarkModel::Run` of benchmark_model.cc; each line leaves it at once, logging.h), where it is
+held again. The script writes down the phone's time of each line, so start and end of the process, loading and
+warm-up are in no window, and the number of inferences is the program's own count. A signature is such a
+process too, let go and held in the pattern of tools/metered.py, and ended before its warm-up is over: it is
+the same load, on the same unit.
 
 Times are those of the phone's /proc/uptime, in steps of 10 ms, read by the shell itself.
 """
@@ -17,7 +18,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Callable, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
 from tools import metered
 from tools.android.program import INFERENCE_LIMIT_S, SETUP_LIMIT_S, Call, Program, checked
@@ -35,30 +36,32 @@ if TYPE_CHECKING:
 INFERENCES = 25  # in a window, at least: the rest of the one in which it was held is right before it
 WARM_S = 0.3  # of warming up before it is held
 LONG_S = 100_000  # more than any process of it lasts
-BEGINS, ENDS = (
-    "Running benchmark for ",
-    "count=",
-)  # lines of the program, the second of each: not the warm-up's
-FITS, FITS_S = 0.1, 0.05  # by which the program's own times may differ from the time between those lines
+BEGINS, ENDS = "Running benchmark for ", "count="  # lines of the program, for its warm-up and for its runs
+LATE_S = 0.05  # by which the shell may read a line too late
+LEAST = 0.5  # of a window is inferences by the program's own times; the rest is what it does between them
 SAID = re.compile(r"^(\d+\.\d+) (.*)$", flags=re.MULTILINE)
 SCRIPT = """
 say() { read -r up _ </proc/uptime; echo "$up $1"; }
 on() { say '@@ on'; kill -CONT $pid; sleep $1; say '@@ off'; kill -STOP $pid; }
 window() { say '@@ go'; kill -CONT $pid; }
 signature() { PATTERN; kill -9 $pid; code=0; }
-held() { # window or signature, seconds of rest before it, the program
+rest() { kill -STOP $pid; say '@@ rest'; sleep $1; }
+held() { # window or signature, seconds of rest before it and after it, the program
     say "@@ $1"
-    { sh -c "echo \\$\\$; exec $3" 2>&1; echo "@@ code $?"; } | {
+    { sh -c "echo \\$\\$; exec $4" 2>&1; echo "@@ code $?"; } | {
         read -r pid
-        loops=0
+        begun=0 ended=0 code=
         while read -r line; do
             say "$line"
             case $line in
                 '@@ code '*) code=${code:-${line##* }} ;;
                 *'BEGINS'*)
-                    loops=$((loops + 1))
-                    [ $loops = 1 ] || continue
-                    sleep WARM; kill -STOP $pid; say '@@ rest'; sleep $2; $1
+                    begun=$((begun + 1))
+                    [ $begun = 1 ] && { sleep WARM; rest $2; $1; }
+                    ;;
+                *'ENDS'*)
+                    ended=$((ended + 1))
+                    [ $ended = 2 ] && { rest $3; window; }
                     ;;
             esac
         done
@@ -78,6 +81,8 @@ def make(
     What goes wrong with them costs the energy only, and is told to the host.
 
     Args:
+        program: on the phone, which is awake.
+        inputs: the first of them is what the windows run on.
         inference_s: how long an inference took when it was timed.
         before: the phone's state, just asked for.
         check: takes the last window's output [1, ...].
@@ -87,16 +92,16 @@ def make(
     """
     if not metered.is_asked():
         return {}
-    after = before
+    said: Dict[str, Any] = {}
 
     def play(schedule: Schedule) -> Windows:
-        nonlocal after
         length_s = max(schedule.window_s, INFERENCES * inference_s)
-        made, last = _play(program, inputs, dataclasses.replace(schedule, window_s=length_s), before)
+        made, last, lost = _play(program, inputs, dataclasses.replace(schedule, window_s=length_s))
         check(last)
         after = program.phone.state()
         _refuse_powered(after)
-        return made
+        said.update(connection_lost_in_windows=lost, usb_power=[before.plugged, after.plugged])
+        return dataclasses.replace(made, simulated=bool(before.simulated))
 
     try:
         _refuse_powered(before)
@@ -106,23 +111,21 @@ def make(
     except StageError as error:
         metered.none(error)
         return {}
-    if found:
-        found["usb_power"] = {"before": before.plugged, "after": after.plugged}
-        if None in (before.plugged, after.plugged):
-            text = "The phone does not say whether a cable powers it: what comes by it is not in the energy."
-            found["warnings"] = [*found.get("warnings", ()), text]
-    return found
+    if found and None in said["usb_power"]:
+        text = "The phone does not say whether a cable powers it: what comes by it is not in the energy."
+        said["warnings"] = [*found.pop("warnings", ()), text]
+    return {**found, **said}
 
 
 def _refuse_powered(state: State) -> None:
-    """Raise if something else than its supply feeds the phone: no meter at a supply or a battery sees that."""
+    """Raise if a charger feeds the phone: no meter at its supply or its battery sees that."""
     if state.plugged not in ("no", None):
         message = f"the phone is powered by {state.plugged}, past the meter"
         raise Unsupported(message, hint=UNPLUG)
 
 
-def _play(program: Program, inputs: Inputs, schedule: Schedule, state: State) -> Tuple[Windows, np.ndarray]:
-    """Run the script; return the windows and the last one's output."""
+def _play(program: Program, inputs: Inputs, schedule: Schedule) -> Tuple[Windows, np.ndarray, int]:
+    """Run the script; return the windows, the last one's output, and how often the connection was lost."""
     progress(0.7, f"windows for the meter, {schedule.total_s:.0f} s and the time of loading")
     (files,) = program.send(inputs, [0], "reference")
     with program.phone.folder() as folder:
@@ -130,13 +133,11 @@ def _play(program: Program, inputs: Inputs, schedule: Schedule, state: State) ->
             lambda options, name: program.command(files, options, name and f"{folder}/{name}"), schedule
         )
         processes = metered.COUNT + 2
-        limit_s = schedule.total_s + processes * (SETUP_LIMIT_S + 2 * INFERENCE_LIMIT_S)
+        limit_s = 2 * schedule.total_s + processes * (SETUP_LIMIT_S + 2 * INFERENCE_LIMIT_S)
         done = program.phone.run_detached(words, limit_s)
         print(done.stdout, done.stderr)  # into the log
-        made = heard(done.stdout, program.unit)
-        host = f"phone {program.phone.serial}"
-        made = dataclasses.replace(made, host=host, simulated=bool(state.simulated))
-        return made, program.outputs(folder)["window"]
+        made = dataclasses.replace(heard(done.stdout, program.unit), host=f"phone {program.phone.serial}")
+        return made, program.outputs(folder)["window"], done.lost
 
 
 def script(call: Call, schedule: Schedule) -> str:
@@ -145,22 +146,19 @@ def script(call: Call, schedule: Schedule) -> str:
     parts = []
     for on, chips in itertools.groupby(metered.BARKER_7):
         parts.append(f"{'on' if on else 'sleep'} {len(list(chips)) * schedule.chip_s:g}")
-    steps = [("signature", edge_s), ("window", rest_s)]
-    steps += [("window", edge_s)] * (metered.COUNT - 1)
-    steps += [("signature", rest_s)]
+    befores = [rest_s, *[edge_s] * (metered.COUNT - 1)]
+    steps = [("window", before_s, after_s) for before_s, after_s in zip(befores, befores[::-1])]
     lines = []
-    for kind, before_s in steps:
-        warm_s = (
-            LONG_S if kind == "signature" else WARM_S + before_s / 2
-        )  # over when it is let go, not before
+    for kind, before_s, after_s in [("signature", edge_s, 0.0), *steps, ("signature", edge_s, 0.0)]:
+        # a window's warm-up is over when it is let go, and not before it is held
+        warm_s = LONG_S if kind == "signature" else WARM_S + before_s / 2
         options = ["--warmup_runs=1", f"--warmup_min_secs={warm_s:g}", "--num_runs=3"]
         options += [f"--min_secs={schedule.window_s:g}", f"--max_secs={LONG_S}"]
         command = call(options, "window" if kind == "window" else "")
-        lines.append(f"held {kind} {before_s:g} {shlex.quote(command)}")
-    words = (
-        SCRIPT.replace("PATTERN", "; ".join(parts)).replace("BEGINS", BEGINS).replace("WARM", f"{WARM_S:g}")
-    )
-    return "\n".join([words, *lines, "say '@@ rest'", f"sleep {edge_s:g}", "say '@@ end'", ""])
+        lines.append(f"held {kind} {before_s:g} {after_s:g} {shlex.quote(command)}")
+    values = {"PATTERN": "; ".join(parts), "BEGINS": BEGINS, "ENDS": ENDS, "WARM": f"{WARM_S:g}"}
+    functions = re.sub("|".join(values), lambda match: values[match[0]], SCRIPT)
+    return "\n".join([functions, *lines, "say '@@ rest'", f"sleep {edge_s:g}", "say '@@ end'", ""])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +208,7 @@ def _window(process: _Process, unit: Unit) -> Window:
         message = "benchmark_model did not say when its runs began and ended"
         raise StageError(message, hint=HINT)
     length_s, ran_s = ends[1] - begins[1], runs["n_runs"] * runs["mean_ms"] / 1e3
-    if abs(ran_s - length_s) > FITS * length_s + FITS_S:
+    if not LEAST * length_s < ran_s < length_s + LATE_S:
         message = f"a window of {length_s:.2f} s holds inferences of {ran_s:.2f} s"
         raise StageError(message, hint=f"Was the phone busy with something else? {HINT}")
     return Window(begins[1], ends[1], runs["n_runs"])
