@@ -16,6 +16,8 @@ from tests.lab import phone_program, virtual_phone
 from tests.lab.virtual_phone import VirtualPhone
 from tests.project import LAB, Project
 from tools import metered, windows
+from tools.android import metering, units
+from tools.stage import StageError, Unsupported, WrongOutput
 
 BUSY_W, IDLE_W = 4.0, 2.0  # of the stand-in for a meter
 SERIAL = f"phone-{os.getpid()}"
@@ -109,7 +111,6 @@ def test_energy_of_a_phone_that_goes_away_meanwhile(
     assert made.simulated
     assert str(made.host).startswith("phone ")
     true_mj = BUSY_W * record["metadata"]["window_inference_ms"]
-    print(energy, record["metadata"]["window_inference_ms"])
     low, high = energy["net_ci95_mj"]
     assert low < true_mj < high
     assert energy["net_mj"] == pytest.approx(true_mj, rel=0.1)
@@ -138,3 +139,73 @@ def test_no_energy_has_a_reason_and_costs_no_latency(
     assert reason in record["energy_reason"]
     assert record["energy_hint"]
     assert running(lab) == ""
+
+
+def printed(number: int, *, mean_us: float = 10_000.0, code: int = 0, on_gpu: bool = True) -> str:
+    """What the script says of a process: a signature first and last, else a window of 1 s, 100 inferences."""
+    at_s = 1000.0 + 10 * number
+    if number in (0, metered.COUNT + 1):
+        lines = ["@@ signature", "@@ rest", "@@ on", "@@ off", "@@ on", "@@ off", "@@ code 137"]
+        return "".join(f"{at_s + each:.2f} {line}\n" for each, line in enumerate(lines))
+    applied = "Explicitly applied GPU delegate, and the model graph will be completely executed "
+    applied += "by the delegate."
+    means = f"Init: 1, First inference: 9, Warmup (avg): 9, Inference (avg): {mean_us:g}"
+    lines = [
+        "@@ window",
+        f"INFO: {applied if on_gpu else 'Loaded model'}",
+        "INFO: Running benchmark for at least 1 iterations and at least 1 seconds",
+        "@@ rest",
+        "@@ go",
+        "INFO: count=1 curr=9",
+        "INFO: Running benchmark for at least 3 iterations and at least 1 seconds",
+        f"INFO: count=100 first=9 curr=9 min=9 max=9 avg={mean_us:g} std=0",
+        "@@ rest",
+        "@@ go",
+        f"INFO: Inference timings in us: {means}",
+        f"@@ code {code}",
+    ]
+    return "".join(f"{at_s + each:.2f} {line}\n" for each, line in enumerate(lines))
+
+
+def test_windows_as_the_phone_tells_them() -> None:
+    said = "".join(printed(number) for number in range(metered.COUNT + 2))
+    made = metering.heard(f"{said}1080.00 @@ rest\n1081.00 @@ end\n", units.find("GPU"))
+    assert [(one.start_s, one.end_s, one.inferences) for one in made.windows] == [
+        (at_s + 6, at_s + 7, 100) for at_s in range(1010, 1070, 10)
+    ]
+    assert made.signatures == [[(base + 2, base + 3), (base + 4, base + 5)] for base in (1000.0, 1070.0)]
+    assert (made.rests[0], made.rests[1], made.rests[2]) == ((1001, 1002), (1013, 1014), (1018, 1019))
+    assert made.rests[-1] == (1080, 1081)
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "error", "reason"),
+    [
+        (3, {"code": 137}, StageError, "ended by SIGKILL"),
+        (3, {"on_gpu": False}, Unsupported, "GPU delegate runs nothing"),
+        (3, {"mean_us": 11_000.0}, StageError, "a window of 1.00 s holds inferences of 1.10 s"),
+        (3, {"mean_us": 1_000.0}, StageError, "a window of 1.00 s holds inferences of 0.10 s"),
+        (9, {}, StageError, "made 6 windows and 1 signatures"),
+    ],
+)
+def test_windows_that_are_none(
+    number: int, what: dict[str, Any], error: type[StageError], reason: str
+) -> None:
+    numbers = [each for each in range(metered.COUNT + 2) if number != 9 or each]
+    said = "".join(printed(each, **(what if each == number else {})) for each in numbers)
+    with pytest.raises(error, match=reason):
+        metering.heard(said, units.find("GPU"))
+
+
+def test_a_wrong_output_of_the_windows_is_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(metered, "emit", lambda _: metered.SAMPLING.write_text('{"resolution_s": 0.01}'))
+    monkeypatch.setattr(metering, "_play", lambda *_: (None, "the last output", 0))
+    metered.ASKED.write_text("{}")
+    state: Any = type("State", (), {"plugged": "no", "simulated": ""})
+
+    def check(output: Any) -> None:
+        raise WrongOutput(output)
+
+    with pytest.raises(WrongOutput, match="the last output"):
+        metering.make(None, {}, 0.01, state, check)  # type: ignore[arg-type]
