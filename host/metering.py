@@ -38,14 +38,15 @@ class Recording:
         self._folder = folder
         self._run = run
         self._beside = Path()
+        self._measuring: Session | None = None
         self._thread: threading.Thread | None = None
         self._is_late = False
         self._none: StageError | None = None
         self.outcome: Outcome | None = None
 
-    def ask(self, beside: Path) -> None:
-        """Ask the stage that measures in the folder `beside` for windows."""
-        self._beside = beside
+    def ask(self, measuring: Session, beside: Path) -> None:
+        """Ask the stage that `measuring` is to run in the folder `beside` for windows."""
+        self._measuring, self._beside = measuring, beside
         write_json(beside / metered.ASKED, {})
 
     def told(self, event: Mapping[str, Any]) -> None:
@@ -93,10 +94,14 @@ class Recording:
         said = json.loads(started.read_text()) if started.exists() else {}
         self._is_late = not said and self._thread.is_alive()
         write_json(self._beside / metered.SAMPLING, said)
+        assert self._measuring
+        self._measuring.share(self._beside / metered.SAMPLING)
 
     def _record(self) -> None:
         self.outcome = self._run()
 
     def _stop(self) -> None:
-        if self._folder.is_dir():
-            (self._folder / recording.STOP).touch()
+        stop = self._folder / recording.STOP
+        if self._folder.is_dir() and not stop.exists():
+            stop.touch()
+            self._session.share(stop)

@@ -158,13 +158,16 @@ class Running:
     dla_core: Annotated[
         int, typer.Option(min=-1, help="TensorRT: a Jetson's deep learning accelerator; -1: its GPU.")
     ] = -1
+    tensorrt_api: Annotated[
+        str, typer.Option(help="TensorRT: auto, its Python module (python), or trtexec.")
+    ] = "auto"
     keep_going: Annotated[bool, typer.Option(help="After a failure go on with what does not need it.")] = True
     as_json: Json = False
 
     @property
     def settings(self) -> dict[str, Any]:
         """The parameters that stages take by name."""
-        return {"phone": self.phone, "dla_core": self.dla_core}
+        return {"phone": self.phone, "dla_core": self.dla_core, "tensorrt_api": self.tensorrt_api}
 
     @property
     def sdks(self) -> list[str]:

@@ -47,6 +47,10 @@ class Session:
         self._process.kill()
         self.alive = False
 
+    def share(self, path: Path) -> None:
+        """Let the tool see a file that was written into the folder of the stage that it runs."""
+        self._process.share(str(path.relative_to(self._work)))
+
     def run(
         self,
         folder: Path,
@@ -70,7 +74,7 @@ class Session:
             self._process.send(name)
         while True:
             line = self._next(folder, until, limit_s)
-            event = _event(line)
+            event = event_in(line)
             if event is None:
                 print(line, file=log, flush=True)
             elif event.get("done") == name:
@@ -105,7 +109,7 @@ class Session:
         self._lines.put(None)
 
 
-def _event(line: str) -> dict[str, Any] | None:
+def event_in(line: str) -> dict[str, Any] | None:
     """Return the event that a line holds, or None for a line of the log."""
     if not line.startswith("{"):
         return None

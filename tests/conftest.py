@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +52,13 @@ def run_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunStage]:
 
     `service` names another build of the tool than its usual one.
     """
-    work = tmp_path_factory.mktemp("work")
+    with stages_in(tmp_path_factory.mktemp("work")) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def stages_in(work: Path) -> Iterator[RunStage]:
+    """Run stages as `run_stage` does, in processes of their own: with the variables that are set now."""
     sessions: dict[str, Session] = {}
     count = 0
 

@@ -152,17 +152,18 @@ def test_a_signature_tells_offset_and_rate_of_the_clock() -> None:
     assert document["window"]["start_s"] == pytest.approx(20 + sum(PATTERN) + 2, abs=0.002)
 
 
-def test_idle_power_is_that_of_the_rests_where_they_are_told() -> None:
-    """A network is loaded for most of the time beside windows and signatures: that is no idle power."""
-    end_s = 20 + 2 * (sum(PATTERN) + 2) + 50
-    made = make(dataclasses.replace(SIGNED, bursts=[(4.0, 14.0, 0.4), (end_s + 2, 14.0, 0.4)]))
-    assert told(made)["energy_per_inference_mj"]["net"] < 0.7 * made.net_mj
-    before_s, after_s = made.windows.windows[0].start_s, made.windows.windows[-1].end_s
+def test_what_is_told_to_be_busy_is_no_idle_power() -> None:
+    """A network is loaded for most of the time beside windows and signatures, which one level cannot tell."""
     signed_s = sum(PATTERN) + 2
-    rests = [(before_s - 20 - signed_s, before_s - 16.5 - signed_s), (before_s - 2, before_s)]
-    rests += [(after_s, after_s + 2), (after_s + signed_s + 16.5, after_s + signed_s + 20)]
-    resting = dataclasses.replace(made, windows=dataclasses.replace(made.windows, rests=rests))
-    check(resting, told(resting), widest=0.05)
+    end_s = 40 + 2 * signed_s + 50
+    loading = [(6.0, 26.0, 0.4), (end_s + 8, 26.0, 0.4)]
+    made = make(dataclasses.replace(SIGNED, before_s=40, after_s=40, bursts=loading))
+    assert told(made)["energy_per_inference_mj"]["net"] < 0.7 * made.net_mj
+    first_s, last_s = made.windows.windows[0].start_s, made.windows.windows[-1].end_s
+    busy = [(first_s - signed_s - 34.1, first_s - signed_s - 7.9)]
+    busy += [(last_s + signed_s + 7.9, last_s + signed_s + 34.1)]
+    saying = dataclasses.replace(made, windows=dataclasses.replace(made.windows, busy=busy))
+    check(saying, told(saying), widest=0.05)
 
 
 def stretched(made: Made, factor: float, *, rate_hz: float | None = None) -> Trace:

@@ -174,8 +174,10 @@ def test_windows_as_the_phone_tells_them() -> None:
         (at_s + 6, at_s + 7, 100) for at_s in range(1010, 1070, 10)
     ]
     assert made.signatures == [[(base + 2, base + 3), (base + 4, base + 5)] for base in (1000.0, 1070.0)]
-    assert (made.rests[0], made.rests[1], made.rests[2]) == ((1001, 1002), (1013, 1014), (1018, 1019))
-    assert made.rests[-1] == (1080, 1081)
+    far_s = metering.FAR_S
+    assert made.busy[0] == (1000 - far_s, 1001)  # loading, and all that was before
+    assert made.busy[1:4] == [(1010, 1013), (1014, 1016), (1019, 1021)]  # to a window's rest; to it; its end
+    assert made.busy[-2:] == [(1070, 1071), (1081, 1081 + far_s)]
 
 
 @pytest.mark.parametrize(

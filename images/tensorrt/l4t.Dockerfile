@@ -1,6 +1,6 @@
 # The image of the tool tensorrt on a Jetson: images/Dockerfile with a Python beside the base's own. NVIDIA's L4T images of
-# JetPack 4 are Ubuntu 18.04 with Python 3.6, which these tools do not run on; 3.8 is in its `universe`. Nothing of the
-# base's Python is used: TensorRT's program trtexec does the work.
+# JetPack 4 are Ubuntu 18.04 with Python 3.6, which these tools do not run on; 3.8 is in its `universe`. Of the
+# base's Python TensorRT's module is used, where it is for the version installed here (tools/tensorrt/bindings.py).
 #
 # TOOL     tensorrt
 # LOCK     its lock file in images/tensorrt/

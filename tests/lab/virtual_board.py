@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from host.board.facts import ROOT
@@ -117,10 +117,12 @@ class VirtualBoard:
         return {"PATH": f"{self.folder / 'client'}:{os.environ['PATH']}"}
 
     def write(self, path: str, text: str) -> None:
-        """Write a file of the board."""
+        """Write a file of the board; who reads it meanwhile sees the old one or the new one."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
+        part = target.with_name(f"{target.name}.part")
+        part.write_text(text)
+        part.replace(target)
 
     def read(self, path: str) -> str:
         """Read a file of the board."""
@@ -177,6 +179,25 @@ class VirtualBoard:
                 self.write(f"{folder}/in_voltage{channel}_input", "19152\n")
                 self.write(f"{folder}/in_current{channel}_input", f"{ma}\n")
                 self.write(f"{folder}/in_power{channel}_input", f"{ma * 19152 // 1000}\n")
+
+    @contextlib.contextmanager
+    def rails_that_follow(self, load: Path, factors: Mapping[str, float]) -> Iterator[None]:
+        """Move the rails with what the file `load` says goes on, which `factors` has a factor for."""
+        ended = threading.Event()
+
+        def follow() -> None:
+            before = 0.0
+            while not ended.wait(0.002):
+                factor = factors.get(load.read_text() if load.exists() else "", 1.0)
+                if factor != before:
+                    self.move_rails(factor)
+                    before = factor
+
+        mover = threading.Thread(target=follow, daemon=True)
+        mover.start()
+        yield
+        ended.set()
+        mover.join()
 
     def _configure(self) -> None:
         for key in ("host_key", "identity"):

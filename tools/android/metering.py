@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from tools.arrays import Inputs
 
-INFERENCES = 25  # in a window, at least: the rest of the one in which it was held is right before it
 WARM_S = 0.3  # of warming up before it is held
 LONG_S = 100_000  # more than any process of it lasts
+FAR_S = 1000.0  # before and after the script: what is there is adb's
 BEGINS, ENDS = "Running benchmark for ", "count="  # lines of the program, for its warm-up and for its runs
 LATE_S = 0.05  # by which the shell may read a line too late
 LEAST = 0.5  # of a window is inferences by the program's own times; the rest is what it does between them
@@ -95,8 +95,7 @@ def make(
     said: Dict[str, Any] = {}
 
     def play(schedule: Schedule) -> Windows:
-        length_s = max(schedule.window_s, INFERENCES * inference_s)
-        made, last, lost = _play(program, inputs, dataclasses.replace(schedule, window_s=length_s))
+        made, last, lost = _play(program, inputs, schedule)
         check(last)
         after = program.phone.state()
         _refuse_powered(after)
@@ -172,6 +171,14 @@ class _Process:
         """Return the times of the lines that hold `what`."""
         return [at_s for at_s, line in self.said if what in line]
 
+    def busy(self) -> List[Tuple[float, float]]:
+        """Return when it started, loaded and warmed up, and when it ended."""
+        loaded = [(self.said[0][0], self.at("@@ rest")[0])]
+        if self.kind == "signature":
+            return loaded
+        warming_s, ending_s = self.at("@@ go")
+        return [*loaded, (warming_s, self.at(BEGINS)[1]), (ending_s, self.at("@@ code ")[0])]
+
     def checked(self, unit: Unit) -> Any:
         """Return what the program said, as tools/benchmark_model.py has it; raises as `program.checked`."""
         text = "\n".join(line for _, line in self.said if not line.startswith("@@ "))
@@ -188,17 +195,16 @@ def heard(printed: str, unit: Unit) -> Windows:
     """
     said = [(float(at_s), line) for at_s, line in SAID.findall(printed)]
     starts = [at for at, (_, line) in enumerate(said) if line in ("@@ signature", "@@ window")]
-    processes = [
-        _Process(said[at][1][3:], said[at + 1 : end]) for at, end in zip(starts, [*starts[1:], len(said)])
-    ]
+    processes = [_Process(said[at][1][3:], said[at:end]) for at, end in zip(starts, [*starts[1:], len(said)])]
     windows = [_window(process, unit) for process in processes if process.kind == "window"]
     signatures = [_signature(process, unit) for process in processes if process.kind == "signature"]
     if (len(windows), len(signatures)) != (metered.COUNT, 2):
         message = f"the phone made {len(windows)} windows and {len(signatures)} signatures"
         raise StageError(message, hint=HINT)
-    marks = [one for one in said if one[1].startswith("@@ ")]
-    rests = [(at_s, end_s) for (at_s, line), (end_s, _) in zip(marks, marks[1:]) if line == "@@ rest"]
-    return Windows(windows, signatures=signatures, rests=rests)
+    busy = [span for process in processes for span in process.busy()]
+    busy[0] = busy[0][0] - FAR_S, busy[0][1]
+    busy.append((said[-1][0], said[-1][0] + FAR_S))
+    return Windows(windows, signatures=signatures, busy=busy)
 
 
 def _window(process: _Process, unit: Unit) -> Window:

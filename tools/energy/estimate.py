@@ -66,9 +66,9 @@ def of_power(trace: Trace, power: Power, given: Optional[Windows], inferences: i
     """
     placement, busy, beside_w = _placed(trace, power, given, inferences)
     span = placement.windows[0].start_s, placement.windows[-1].end_s
-    before, after = _idle(power, busy, span, placement.rests)
+    before, after = _idle(power, busy, span)
     line = baseline.of_spans(power, before, after)
-    edges = alignment.examine(power, placement.windows, line) if given is not None else []
+    edges = alignment.examine(power, placement, line) if given is not None else []
     made = _cells(power, placement, edges)
     gross, net = cells.energies(power, line, made)
     lost_s = _check_lost(trace, power, made)
@@ -96,7 +96,7 @@ def _placed(
     placement = alignment.place(trace, power, given)
     _inside(power, placement)
     busy = [(one.start_s, one.end_s) for one in placement.windows]
-    busy += [(one[0][0], one[-1][1]) for one in placement.signatures]
+    busy += [*((one[0][0], one[-1][1]) for one in placement.signatures), *placement.busy]
     return placement, busy, 0.0
 
 
@@ -136,17 +136,10 @@ def _inside(power: Power, placement: Placement) -> None:
 
 
 def _idle(
-    power: Power,
-    busy: Sequence[tuple[float, float]],
-    span: tuple[float, float],
-    rests: Sequence[tuple[float, float]],
+    power: Power, busy: Sequence[tuple[float, float]], span: tuple[float, float]
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """Return the idle times before and after the windows, with a guard: the rests, else all but activity."""
+    """Return the idle times before and after the windows: what is beside all activity, with a guard."""
     guard_s = max(GUARD_S, min(GUARD * (span[1] - span[0]), 2.0), 2 * power.resolution_s)
-    if rests:
-        inside = [(max(a, power.start_s) + guard_s, min(b, power.end_s) - guard_s) for a, b in rests]
-        known = [(a, b) for a, b in inside if b > a]
-        return [one for one in known if one[1] <= span[0]], [one for one in known if one[0] >= span[1]]
     sides = []
     for low_s, high_s in ((power.start_s, span[0]), (span[1], power.end_s)):
         at_s, free = low_s, []

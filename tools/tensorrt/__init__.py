@@ -1,8 +1,9 @@
 """TensorRT on a Jetson or any NVIDIA GPU: operators checked, an engine built, measured and profiled.
 
-It runs where TensorRT is: in NVIDIA's image on a PC, in that of an L4T on a board (`jetpack`). All of it is
-done by NVIDIA's program trtexec (`trtexec`, `versions`, `log`, `failures`). `checking` and `operators` need
-no TensorRT.
+It runs where TensorRT is: in NVIDIA's image on a PC, in that of an L4T on a board (`jetpack`). It is driven
+by its Python module (`bindings`, `cuda`, `session`, `by_python`) where that is, else by NVIDIA's program
+trtexec (`trtexec`, `versions`, `log`, `measuring`); `places` chooses. `checking` and `operators` need no
+TensorRT.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Dict
 from tools import onnx_models
 from tools.benchmark import Target, said_of
 from tools.stage import Input, Output, Result, Tool, Unsupported, write_json
-from tools.tensorrt import building, checking, jetpack, log, measuring, ranges, trtexec, versions
+from tools.tensorrt import building, by_python, checking, jetpack, log, measuring, places, ranges, versions
 
 tool = Tool(
     "tensorrt",
@@ -50,11 +51,11 @@ def check(onnx: Input, trt_check: Output = "{model}.trt-check.json", tensorrt: s
 
 
 @tool.command(fresh=True, on_board=True)
-def gpu(trt_gpu: Output = "{model}.trt-gpu.json") -> Result:
-    """Say which GPU and which TensorRT are here: what an engine is built for, and valid for alone."""
-    found = trtexec.describe()
-    write_json(trt_gpu, found)
-    return Result(metadata=found)
+def gpu(trt_gpu: Output = "{model}.trt-gpu.json", tensorrt_api: str = "auto") -> Result:
+    """Say which GPU and which TensorRT are here, what an engine is valid for, and by what it is driven."""
+    found, why = places.choose(tensorrt_api)
+    write_json(trt_gpu, found)  # without the reason: engines are kept by the content of this file
+    return Result(metadata={**found, "api_why": why})
 
 
 @tool.command()
@@ -131,7 +132,7 @@ def benchmark(
     target = _target(device, precision, budget_s)
     with said_of(target):
         subject = measuring.Subject(trt_engine, trt_built, trt_gpu, target, cuda_graph, transfers, spin_wait)
-        return measuring.benchmark(subject, reference, samples, profile)
+        return _way(subject).benchmark(subject, reference, samples, profile)
 
 
 @tool.command(on_board=True)
@@ -146,7 +147,8 @@ def infer(
 ) -> Result:
     """Run the engine on inputs (`inputs/<name>`) and write what it answers (`outputs`)."""
     target = _target(device, precision, 1.0)
-    return measuring.infer(measuring.Subject(trt_engine, trt_built, trt_gpu, target), images, answers)
+    subject = measuring.Subject(trt_engine, trt_built, trt_gpu, target)
+    return _way(subject).infer(subject, images, answers)
 
 
 @tool.command(cached=False, on_board=True)
@@ -162,7 +164,7 @@ def profile(
     target = _target("GPU", precision, 1.0)
     with said_of(target):
         subject = measuring.Subject(trt_engine, trt_built, trt_gpu, target)
-        return measuring.profile(subject, reference, trt_layers)
+        return _way(subject).profile(subject, reference, trt_layers)
 
 
 @tool.parser
@@ -178,6 +180,11 @@ def _build(order: building.Order, engine: Path, built: Path) -> Result:
         metadata={key: value for key, value in said.items() if key not in ("schema", "inputs")},
         versions={"tensorrt": said["tensorrt"]},
     )
+
+
+def _way(subject: measuring.Subject) -> Any:
+    """Return the module that measures."""
+    return by_python if subject.api == places.PYTHON else measuring
 
 
 def _target(device: str, precision: str, budget_s: float) -> Target:

@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Optional
 
 from tools import onnx_models
 from tools.stage import InvalidRequest, StageError, progress, write_json
-from tools.tensorrt import checking, failures, ranges, trtexec, versions
+from tools.tensorrt import bindings, checking, failures, places, ranges, trtexec, versions
 
 SCHEMA = 1  # 1: first version
 PLACE = ("tensorrt", "gpu", "compute_capability", "machine")  # what an engine depends on
@@ -52,27 +52,27 @@ def build(order: Order, engine: Path, built: Path) -> Dict[str, Any]:
         message = f"workspace_mib is {order.workspace_mib}"
         raise InvalidRequest(message, hint="Give the builder's memory in MiB, e.g. 1024.")
     place = read_place(order.gpu)
-    require_place(place)
+    require_place(place, place["api"])
     version = versions.parse(place["tensorrt"])
-    options = versions.build_options(version, order.precision, order.workspace_mib, order.dla_core)
     inputs = _inputs(onnx_models.read(order.onnx), version)
     layers = engine.with_name("layers.json")
-    if versions.can_explain_layers(version):
-        options.append(f"--exportLayerInfo={layers}")
-    if order.ranges:
-        table = engine.with_name("calibration.cache")
+    table = engine.with_name("calibration.cache") if order.ranges else None
+    if order.ranges and table:
         table.write_text(ranges.cache(order.ranges, version))
-        options.append(f"--calib={table}")
     progress(0.05, f"TensorRT {place['tensorrt']} builds for {place['gpu']}; this takes minutes on a board")
     begun = time.monotonic()
     try:
-        found = trtexec.call([f"--onnx={order.onnx}", f"--saveEngine={engine}", *options])
+        if place["api"] == places.PYTHON:
+            found = bindings.build(order, engine, layers, table)
+        else:
+            found = _by_trtexec(order, version, engine, layers, table)
     except StageError as error:
         error.metadata = {**place, "checked": checking.problems(order.check, version), **error.metadata}
         raise
     said = {
         "schema": SCHEMA,
-        **place,
+        **{key: value for key, value in place.items() if key != "api"},
+        "built_by": place["api"],
         "precision": order.precision,
         "dla_core": order.dla_core,
         "workspace_mib": order.workspace_mib,
@@ -89,13 +89,24 @@ def build(order: Order, engine: Path, built: Path) -> Dict[str, Any]:
     return said
 
 
+def _by_trtexec(
+    order: Order, version: versions.Version, engine: Path, layers: Path, table: Optional[Path]
+) -> Dict[str, Any]:
+    options = versions.build_options(version, order.precision, order.workspace_mib, order.dla_core)
+    if versions.can_explain_layers(version):
+        options.append(f"--exportLayerInfo={layers}")
+    if table:
+        options.append(f"--calib={table}")
+    return trtexec.call([f"--onnx={order.onnx}", f"--saveEngine={engine}", *options])
+
+
 def read_place(path: Path) -> Dict[str, Any]:
     """Return what tensorrt.gpu wrote of the GPU and the TensorRT.
 
     Raises:
         InvalidRequest: it is not such a file.
     """
-    return _read(path, PLACE, "tensorrt.gpu")
+    return _read(path, (*PLACE, "api"), "tensorrt.gpu")
 
 
 def read(path: Path) -> Dict[str, Any]:
@@ -107,9 +118,12 @@ def read(path: Path) -> Dict[str, Any]:
     return _read(path, (*PLACE, "inputs", "precision", "dla_core"), "tensorrt.build")
 
 
-def require_place(place: Dict[str, Any], what: str = "the stored look at the GPU") -> None:
-    """Raise InvalidRequest if `place` is another than where this runs: an engine is never used elsewhere."""
-    here = trtexec.describe()
+def require_place(place: Dict[str, Any], api: str, what: str = "the stored look at the GPU") -> None:
+    """Raise InvalidRequest if `place` is another than where this runs: an engine is never used elsewhere.
+
+    `api` is by what TensorRT is driven, which is asked.
+    """
+    here = places.describe(api)
     other = [f"{here[key]} and not {place[key]}" for key in PLACE if here[key] != place[key]]
     if other:
         message = f"{what} is of another place: here is {', '.join(other)}"

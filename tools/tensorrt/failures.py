@@ -1,4 +1,4 @@
-"""What trtexec says when something is wrong, and what to do about it.
+"""What TensorRT and its trtexec say when something is wrong, and what to do about it.
 
 The texts are those of public logs and issues (NVIDIA/TensorRT 1917, 2129, 4255; onnx/onnx-tensorrt 800), of
 samples/common of NVIDIA/TensorRT, and of NVIDIA's pages on engines' compatibility. What is not known is
@@ -19,6 +19,7 @@ REBUILD = (
     "python runner.py run tensorrt.build --model NAME"
 )
 NO_MEMORY = "Give the builder less (--set workspace_mib=256), or end what else uses the GPU and its memory."
+NO_DLA = "This board has no such DLA: a TX2 and a Nano have none."
 NO_GPU = "Run it where an NVIDIA GPU is; in a container it needs NVIDIA's container toolkit: docs/jetson.md."
 NO_LIBRARY = (
     "TensorRT is not whole here. On a Jetson of JetPack 4 its libraries come from the board: "
@@ -40,11 +41,7 @@ FAILURES: Sequence[tuple[str, type[StageError], str]] = (
     ),
     (r"Error Code \d+: OutOfMemory.*|[Oo]ut of memory.*", StageError, NO_MEMORY),
     (r"Could not find any implementation for node .*", StageError, NO_MEMORY),
-    (
-        r"Cannot create DLA engine.*",
-        DeviceNotFound,
-        "This board has no such DLA: a TX2 and a Nano have none.",
-    ),
+    (r"Cannot create DLA engine.*", DeviceNotFound, NO_DLA),
     (
         r"Saving engine to file failed.*",
         StageError,
@@ -69,17 +66,22 @@ def raise_for(said: str, found: dict[str, Any], code: int) -> None:
     """
     if code == 0 and found["passed"] is not False:
         return
+    raise error_of(said, found, "trtexec", f"trtexec ended with code {code}")
+
+
+def error_of(said: str, found: dict[str, Any], program: str, what: str) -> StageError:
+    """Return the error that a failed program's output stands for; `what` is said where it tells nothing."""
     node = PARSED_NODE.search(said)
     if node:
-        raise _not_parsed(said, node, found["version"])
+        return _not_parsed(said, node, found["version"])
     for pattern, error, hint in FAILURES:
         match = re.search(pattern, said)
         if match:
-            message = f"trtexec: {match[0].strip()[:400]}"
-            raise error(message, hint=hint)
+            message = f"{program}: {match[0].strip()[:400]}"
+            return error(message, hint=hint)
     errors = found["errors"] or [line for line in said.splitlines() if line.strip()][-1:]
-    message = f"trtexec ended with code {code}: {errors[0][:400] if errors else 'it said nothing'}"
-    raise StageError(message, hint="The log says more.")
+    message = f"{what}: {errors[0][:400] if errors else 'it said nothing'}"
+    return StageError(message, hint="The log says more.")
 
 
 def _not_parsed(said: str, node: Any, version: str) -> Unsupported:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -51,6 +51,7 @@ SAID = {
     "cuda_graph": re.compile(r"CUDA Graph: (Enabled|Disabled)"),
     "transfers": re.compile(r"Data transfers: (Enabled|Disabled)"),
 }
+LOOP = ("Starting inference", "Warmup completed ")  # printed right before it, and first after it
 COUNT = re.compile(r'\{ "count" : (\d+) \}')
 LAYER = re.compile(
     rf'"name" : "(.*)", "timeMs" : {NUMBER}, "averageMs" : {NUMBER}'
@@ -66,6 +67,15 @@ def read(path: Path) -> dict[str, Any]:
 
 def _parse(text: str) -> dict[str, Any]:
     return parse_json(text) if text.lstrip().startswith("[") and '"' in text[:80] else parse(text)
+
+
+def loop_s(lines: Sequence[tuple[float, str]]) -> Optional[tuple[float, float]]:
+    """Return when the lines before and after the inferences came, None if one did not.
+
+    `lines` are those of one run, each with the time when it came.
+    """
+    found = [next((at for at, line in lines if sign in line), None) for sign in LOOP]
+    return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
-from tools import arrays, gate, measure
+from tools import arrays, gate, measure, metered
 from tools import profile as layer_times
 from tools.benchmark import Target, check_last, feed, infer_all, write_answers
 from tools.stage import InvalidRequest, Result, StageError, progress
@@ -43,6 +44,16 @@ class Subject:
     cuda_graph: bool = False
     transfers: bool = True
     spin_wait: bool = True
+
+    @property
+    def api(self) -> str:
+        """By what TensorRT is driven, as tensorrt.gpu chose it.
+
+        Raises:
+            InvalidRequest: that is not a file of tensorrt.gpu.
+        """
+        api: str = building.read_place(self.gpu)["api"]
+        return api
 
     def run(self, seconds: float) -> versions.Run:
         """Return the settings of a run of so many seconds."""
@@ -128,30 +139,38 @@ def benchmark(subject: Subject, reference: Path, samples: Path, profile: Path) -
         after = measure.conditions()
         times = log.times(_rows(engine.path("times.json")))
         check_last(engine.output(), checked.answers, checked.expected, target.precision)
-        progress(0.9, "layers")
+        kept, warm_ups = _without_warm_up(times, subject, engine.version)
+        measured = _measurement(kept, warm_ups, target.budget_s)
+        windows = _make_windows(checked, subject, kept)
+        progress(0.95, "layers")
         _profile(checked, subject, profile)
-    kept, warm_ups = _without_warm_up(times, subject, engine.version)
-    measured = _measurement(kept, warm_ups, target.budget_s)
     measure.write_samples(measured, samples)
-    metrics = {**checked.correctness, **measured.metrics(), **_breakdown(kept)}
+    metrics = {**checked.correctness, **measured.metrics(), **breakdown(kept)}
     if found["throughput_qps"]:
         metrics["throughput_per_s"] = found["throughput_qps"]
     if found["load_s"]:
         metrics["load_ms"] = 1e3 * found["load_s"]
-    said = [*checked.metadata.pop("warnings"), *found["warnings"], *_unstable(kept)]
+    said = [*checked.metadata.pop("warnings"), *found["warnings"], *unstable(kept)]
+    said += windows.pop("warnings", ())
     ignored = any(re.search(NO_GRAPH, text) for text in found["warnings"])
     metadata = {
         **checked.metadata,
         "cuda_graph": subject.cuda_graph and not ignored,
         **measured.metadata(),
+        **windows,
         "load_1m": before["load_1m"],
         "conditions_before": before,
         "conditions_after": after,
-        "gpu_compute_cv_rel": _variation([each["compute_ms"] for each in kept]),
+        "gpu_compute_cv_rel": variation(kept),
     }
     if said:
         metadata["warnings"] = said
-    return Result(metrics=metrics, metadata=metadata, versions={"tensorrt": checked.metadata["tensorrt"]})
+    return Result(
+        outputs={"windows": str(metered.WINDOWS)} if windows else {},
+        metrics=metrics,
+        metadata=metadata,
+        versions={"tensorrt": checked.metadata["tensorrt"]},
+    )
 
 
 def profile(subject: Subject, reference: Path, layers: Path) -> Result:
@@ -194,32 +213,38 @@ def _check(subject: Subject, reference: Path, folder: Path) -> _Checked:
 
 def _load(subject: Subject, folder: Path) -> Engine:
     """Return the engine, if it is of this place."""
-    built, place = building.read(subject.built), building.read_place(subject.gpu)
+    built, said = about(subject)
     engine = Engine(subject, built, folder)
-    engine.metadata.update(_said(subject, built, place))
+    engine.metadata.update({**said, "warnings": [*said["warnings"], *_no_such_type(built)]})
     try:
-        building.require_place(built, f"the engine {subject.engine.name}")
+        building.require_place(built, subject.api, f"the engine {subject.engine.name}")
     except StageError as error:
         error.metadata = {**engine.metadata, **error.metadata}
         raise
     return engine
 
 
-def _said(subject: Subject, built: Dict[str, Any], place: Dict[str, Any]) -> Dict[str, Any]:
-    """Return what a record says of the engine and of how it is run."""
+def about(subject: Subject) -> tuple[Dict[str, Any], Dict[str, Any]]:
+    """Return what is known of the engine, and what a record says of it and of how it is run.
+
+    Raises:
+        InvalidRequest: a file is not what it should be.
+    """
+    built, place = building.read(subject.built), building.read_place(subject.gpu)
     core = built["dla_core"]
-    return {
+    return built, {
         **subject.target.identity,
         "device": f"DLA{core}" if core >= 0 else subject.target.device,
         "device_name": place["gpu"],
         **{key: place[key] for key in building.PLACE if key != "gpu"},
         "simulated": bool(place.get("simulated") or built.get("simulated")),
+        "timed_by": place["api"],
         "cuda_graph": subject.cuda_graph,
         "transfers": subject.transfers,
         "spin_wait": subject.spin_wait,
         "operations": built.get("layers", {}),
         "executed_on": {unit: built.get(f"{unit.lower()}_layers") for unit in ("DLA", "GPU")},
-        "warnings": [*built.get("warnings", ()), *_no_such_type(built)],
+        "warnings": list(built.get("warnings", ())),
     }
 
 
@@ -243,6 +268,38 @@ def _profile(checked: _Checked, subject: Subject, path: Path) -> None:
     layer_times.write(
         path, [layer_times.Layer(row["name"], "", "", row["mean_ms"]) for row in rows], COUNTERS
     )
+
+
+def _make_windows(checked: _Checked, subject: Subject, kept: Sequence[Dict[str, float]]) -> Dict[str, Any]:
+    """Make a meter's windows of one more run, and check its last output; return what to record of them."""
+    inference_s = (kept[-1]["start_ms"] - kept[0]["start_ms"]) / (len(kept) - 1) / 1e3
+    engine = checked.engine
+
+    def run(seconds: float) -> metered.Told:
+        run = dataclasses.replace(subject.run(math.ceil(seconds)), warm_up_ms=0)
+        found = engine.call(run, f"--exportTimes={engine.path('windows.json')}")
+        return told(log.times(_rows(engine.path("windows.json"))), *found["loop_s"])
+
+    made = metered.make_told(run, inference_s, simulated=checked.metadata["simulated"])
+    if not made:
+        return {}
+    check_last(engine.output(), checked.answers, checked.expected, subject.target.precision)
+    return {"windows_of": "one run of trtexec, at rest before it starts and after it has ended", **made}
+
+
+def told(times: Sequence[Dict[str, float]], before_s: float, after_s: float) -> metered.Told:
+    """Return when the inferences of a run without a warm-up ran.
+
+    trtexec's times count from an event that it records between the lines that it printed at `before_s` and
+    `after_s` (NVIDIA/TensorRT, samples/common/sampleInference.cpp, runInference). Where in between is open by
+    what is left of that time: a rectangular distribution.
+    """
+    last = times[-1]
+    end_ms = last["start_ms"] + last["compute_ms"] + last["d2h_ms"]
+    left_s = after_s - before_s - end_ms / 1e3
+    zero_s = before_s + left_s / 2
+    starts_s = [zero_s + (each["start_ms"] - each["h2d_ms"]) / 1e3 for each in times]
+    return metered.Told(starts_s, zero_s + end_ms / 1e3, abs(left_s) / 12**0.5)
 
 
 def _without_warm_up(
@@ -270,21 +327,23 @@ def _measurement(kept: Sequence[Dict[str, float]], warm_ups: int, budget_s: floa
     return measure.Measurement.told(rounds, warm_ups, budget_s)
 
 
-def _breakdown(kept: Sequence[Dict[str, float]]) -> Dict[str, float]:
+def breakdown(kept: Sequence[Dict[str, float]]) -> Dict[str, float]:
     """Return where the time of an inference goes, the mean over all."""
     parts = ("h2d", "compute", "d2h")
     return {f"breakdown_{part}_ms": sum(each[f"{part}_ms"] for each in kept) / len(kept) for part in parts}
 
 
-def _variation(values: Sequence[float]) -> float:
-    """Standard deviation over mean, as trtexec takes it (of the whole, not of a sample)."""
+def variation(kept: Sequence[Dict[str, float]]) -> float:
+    """Return the computing's standard deviation over mean: of the whole, as trtexec takes it."""
+    values = [each["compute_ms"] for each in kept]
     mean = sum(values) / len(values)
     spread: float = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
     return spread / mean if mean else 0.0
 
 
-def _unstable(kept: Sequence[Dict[str, float]]) -> List[str]:
-    found = _variation([each["compute_ms"] for each in kept])
+def unstable(kept: Sequence[Dict[str, float]]) -> List[str]:
+    """Warn if the time of the computing varies by more than UNSTABLE."""
+    found = variation(kept)
     if found <= UNSTABLE:
         return []
     text = f"The GPU's compute time varies by {found:.1%} (coefficient of variation; 2.5 % is much)"

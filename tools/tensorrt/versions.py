@@ -69,6 +69,14 @@ def require(version: Version) -> None:
         raise Unsupported(message, hint="From TensorRT 8.0 on (JetPack 4.6) it can be used.")
 
 
+def no_precision(version: Version, precision: str) -> Unsupported:
+    """Return the error of a version that has no such option."""
+    message = (
+        f"TensorRT {text(version)} computes in the types that the ONNX file has, and has no --{precision}"
+    )
+    return Unsupported(message, hint="Measure fp32 there, or take TensorRT 10 for fp16 and int8.")
+
+
 def build_options(version: Version, precision: str, workspace_mib: int, dla_core: int) -> list[str]:
     """Return the options of a build.
 
@@ -77,10 +85,7 @@ def build_options(version: Version, precision: str, workspace_mib: int, dla_core
     """
     require(version)
     if version >= (11, 0, 0) and precision != "fp32":
-        message = (
-            f"TensorRT {text(version)} computes in the types that the ONNX file has, and has no --{precision}"
-        )
-        raise Unsupported(message, hint="Measure fp32 there, or take TensorRT 10 for fp16 and int8.")
+        raise no_precision(version, precision)
     skip = "--skipInference" if version >= (8, 6, 0) else "--buildOnly"
     memory = (
         f"--memPoolSize=workspace:{workspace_mib}" if version >= (8, 4, 0) else f"--workspace={workspace_mib}"
