@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from host.session import Session
 from tools import metered, recording
-from tools.stage import StageError, Unsupported, write_json
+from tools.stage import ERRORS, StageError, Unsupported, write_json
 
 if TYPE_CHECKING:
     from host.pipeline import Outcome
@@ -41,6 +41,7 @@ class Recording:
         self._measuring: Session | None = None
         self._thread: threading.Thread | None = None
         self._is_late = False
+        self._none: StageError | None = None
         self.outcome: Outcome | None = None
 
     def ask(self, measuring: Session, beside: Path) -> None:
@@ -48,12 +49,15 @@ class Recording:
         self._measuring, self._beside = measuring, beside
         write_json(beside / metered.ASKED, {})
 
-    def told(self, what: str) -> None:
-        """Do what the measuring stage says: `start` or `stop`."""
-        if what == "start" and self._thread is None:
+    def told(self, event: Mapping[str, Any]) -> None:
+        """Do what the measuring stage says: `start` or `stop`; or take note that it makes no windows."""
+        if event["meter"] == "start" and self._thread is None:
             self._start()
-        elif what == "stop":
+        elif event["meter"] == "stop":
             self._stop()
+        elif event["meter"] == "none":
+            why = event["error"]
+            self._none = ERRORS.get(why["exit_code"], StageError)(why["message"], hint=why["hint"])
 
     def end(self) -> None:
         """Stop it, if the measuring stage did not, and wait for its file; kill it if it does not stop."""
@@ -68,6 +72,8 @@ class Recording:
     @property
     def problem(self) -> StageError | None:
         """Why there is no trace, where the recording's own outcome does not say it."""
+        if self._none:
+            return self._none
         if self._thread is None:
             message = "this measurement makes no windows of inferences for a meter"
             return Unsupported(message, hint="docs/energy-in-all.md says which do.")

@@ -7,7 +7,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,7 +15,7 @@ from host.engines import Process
 from tools.stage import RESULT, Result, StageError
 
 OnProgress = Callable[[float, str], None]
-OnMeter = Callable[[str], None]
+OnMeter = Callable[[Mapping[str, Any]], None]
 
 
 class ToolEnded(StageError):
@@ -62,7 +62,7 @@ class Session:
     ) -> Result:
         """Run one stage folder and return what its result.json says, errors included.
 
-        `on_meter` is told `start` and `stop`, as tools/metered.py has them.
+        `on_meter` is told what the tool says to a meter, as tools/metered.py has it.
 
         Raises:
             ToolEnded: the process died, or ran past `limit_s` seconds and was killed.
@@ -82,7 +82,7 @@ class Session:
             elif "progress" in event:
                 on_progress(event["progress"], event.get("message", ""))
             elif "meter" in event:
-                on_meter(event["meter"])
+                on_meter(event)
 
     def _next(self, folder: Path, until: float, limit_s: float) -> str:
         try:

@@ -172,11 +172,10 @@ def _resolution_s(reader: Reader, chunk: Chunk) -> float:
     """Return the time in which the meter tells nothing apart: its period, or what it averages over."""
     import numpy as np
 
-    if isinstance(reader, Polled):
-        period_s = reader.period_s
-    elif reader.meta.rate_hz:
+    period_s: Optional[float] = getattr(reader, "period_s", None)  # of those that are asked
+    if period_s is None and reader.meta.rate_hz:
         period_s = 1 / reader.meta.rate_hz
-    else:
+    elif period_s is None:
         period_s = float(np.median(np.diff(chunk[TIME]))) if len(chunk[TIME]) > 1 else 1.0
     return max([period_s, *(channel.average_s for channel in reader.meta.channels.values())])
 

@@ -2,7 +2,8 @@
 
 JSON, in one of two forms. A list of `{"start_s", "end_s", "inferences"}`: times on the trace's own clock. Or
 the document that a benchmark writes: the same list as `windows`, with times on the CLOCK_MONOTONIC of the
-host that `host` names (trace.this_host), and what else helps to find them in the trace:
+host that `host` names (trace.this_host; a phone's clock has a name of its own), and what else helps to find
+them in the trace:
 
     {"schema": 1, "host": "6f1c...", "windows": [...], "signatures": [[[on_s, off_s], ...], ...]}
 

@@ -70,6 +70,13 @@ def place(trace: Trace, power: Power, given: Windows) -> Placement:
     Raises:
         Refused: nothing tells it, or what does contradicts itself.
     """
+    placed = _place(trace, power, given)
+    offset_s, rate = placed.facts.get("offset_s", 0.0), placed.facts.get("rate", 1.0)
+    busy = [(offset_s + rate * start_s, offset_s + rate * end_s) for start_s, end_s in given.busy]
+    return dataclasses.replace(placed, busy=busy)
+
+
+def _place(trace: Trace, power: Power, given: Windows) -> Placement:
     if given.host is None:
         return Placement(given.windows, "trace", power.step_s / 12**0.5)
     notes: dict[str, Any] = {}
@@ -98,8 +105,7 @@ def place(trace: Trace, power: Power, given: Windows) -> Placement:
         error_s = float((clock.error_s**2 + given.error_s**2 + drift_s**2) ** 0.5)
         windows = _moved(given.windows, -clock.monotonic_s, 1.0)
         facts = {"offset_s": -clock.monotonic_s, "rate": 1.0, **notes}
-        busy = [(start - clock.monotonic_s, end - clock.monotonic_s) for start, end in given.busy]
-        return Placement(windows, "clock", error_s, (), facts, busy)
+        return Placement(windows, "clock", error_s, (), facts)
     message = f"the windows are on the clock of {given.host}, and nothing tells where that is in the trace"
     raise Refused(message, hint="It takes a signature, a marker or a meter on that host's clock.")
 

@@ -99,9 +99,10 @@ def odpm(
     live_port: int = 0,
     rate_hz: float = 5.0,
     phone: str = "",
+    rail: str = "",
 ) -> Result:
-    """Record the energy counters of a Pixel phone's rails."""
-    opened = meters.odpm.opened(meter_serial or phone, rate_hz)
+    """Record the energy counters of a Pixel phone's rails, or of the one named `rail`."""
+    opened = meters.odpm.opened(meter_serial or phone, rate_hz, rail)
     return recording.run(opened, trace, duration_s=duration_s, live_port=live_port)
 
 
