@@ -145,11 +145,11 @@ def board(text: str) -> Device:
         f"power mode {mode['id']} {mode['name']}" if mode else "",
         f"Docker {known.docker} ({', '.join(known.runtimes)})" if known.docker else known.docker_problem,
     )
-    problem = known.docker_error(destination)
+    problem = known.docker_error(destination, "nvidia" if known.chip else None)
     return Device(
         kind="board",
         name=known.model,
-        state="no docker" if problem else "ready",
+        state="ready" if not problem else "no nvidia runtime" if known.docker else "no docker",
         usable=not problem,
         found=", ".join(filter(None, parts)),
         mend=problem.hint if problem else "",

@@ -12,6 +12,7 @@ from host.pipeline import Outcome
 from host.plan import Stage
 
 Found = dict[str, Any]
+OF_BOARD = "Measure it in a run without --device, with a meter of this machine's."
 METER = ("device", "serial", "firmware", "rate_hz", "supply_v")  # what is kept of what it says
 
 
@@ -27,7 +28,8 @@ def of(
         return _none(None, None)
     mine = [other for other in outcomes if other.of is stage]
     if not mine:
-        return _none(f"no meter: {meter['reason']}", meter["hint"])
+        here = f"{meter['name']} is on the board, and this ran here"
+        return _none(f"no meter: {meter['reason'] or here}", meter["hint"] or OF_BOARD)
     files = {key: path for other in mine for key, path in _files(outcomes[other], folder).items()}
     for other in mine:
         if error := outcomes[other].error:
@@ -65,6 +67,7 @@ def _energy(said: Mapping[str, Any], meter: Mapping[str, Any]) -> Found:
         "net_ci95_mj": energy["net_ci95"],
         "idle_w": {side: said["idle_w"][side] for side in ("before", "after")},
         "budget_mj": {part: both["net"] for part, both in said["budget_mj"].items()},
+        "channels_w": said["channels_w"],
         "mean_v_times_mean_i_mj": said["mean_v_times_mean_i_mj"],
         "aligned_by": said["alignment"]["by"],
         "windows": said["window"]["count"],

@@ -214,7 +214,7 @@ def execute(
     from host.live import show_progress  # `plan` has no use for it
 
     store = Store(running.work.resolve())
-    with store.locked(), _meter(metering, running) as meter:
+    with store.locked(), _meter(metering, running, boards) as meter:
         stages = _with_meter(plan(store, True), meter)
         _require_use(boards, stages)
         engine = _engine(stages, store, running, report=report)
@@ -250,7 +250,7 @@ def execute(
 def preview(plan: Plan, running: Running, metering: Metering, boards: Boards = NO_BOARDS) -> None:
     """Show what a plan would run and why, running nothing."""
     store = Store(running.work.resolve(), writes=False)
-    with _meter(metering, running, lock=False) as meter:
+    with _meter(metering, running, boards, lock=False) as meter:
         stages = _with_meter(plan(store, False), meter)
     _require_use(boards, stages)
     sdks.give(running.sdks, store.work)
@@ -277,10 +277,17 @@ def report_again(name: str, running: Running) -> Path:
 
 
 def _meter(
-    metering: Metering, running: Running, *, lock: bool = True
+    metering: Metering, running: Running, boards: Boards, *, lock: bool = True
 ) -> contextlib.AbstractContextManager[meters.Chosen | None]:
     sets = metering.meter_set or ()
-    return meters.held(metering.meter, metering.meter_serial, sets, running.settings, lock=lock)
+    return meters.held(
+        metering.meter,
+        metering.meter_serial,
+        sets,
+        running.settings,
+        lock=lock,
+        boards=bool(boards.devices),
+    )
 
 
 def _with_meter(stages: list[Stage], meter: meters.Chosen | None) -> list[Stage]:
@@ -312,7 +319,8 @@ def _engine(stages: Iterable[Stage], store: Store, running: Running, *, report: 
 def _require_use(boards: Boards, stages: Iterable[Stage]) -> None:
     """Raise InvalidRequest if boards are named and nothing would run on them."""
     if boards.devices and not any(stage.device for stage in stages):
-        names = dict.fromkeys(command.tool for command in toolbox.commands() if command.on_board)
+        measured = (command for command in toolbox.commands() if command.measures and command.on_board)
+        names = dict.fromkeys(command.tool for command in measured)
         message = "nothing of this runs on a board, and --device names one"
         raise InvalidRequest(
             message, hint=f"What does: --backend {', '.join(names)}; or `run` with one stage"

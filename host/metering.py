@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from host.session import Session
 from tools import metered, recording
-from tools.stage import StageError, Unsupported, write_json
+from tools.stage import ERRORS, StageError, Unsupported, write_json
 
 if TYPE_CHECKING:
     from host.pipeline import Outcome
@@ -38,21 +38,26 @@ class Recording:
         self._folder = folder
         self._run = run
         self._beside = Path()
+        self._measuring: Session | None = None
         self._thread: threading.Thread | None = None
         self._is_late = False
+        self._none: StageError | None = None
         self.outcome: Outcome | None = None
 
-    def ask(self, beside: Path) -> None:
-        """Ask the stage that measures in the folder `beside` for windows."""
-        self._beside = beside
+    def ask(self, measuring: Session, beside: Path) -> None:
+        """Ask the stage that `measuring` is to run in the folder `beside` for windows."""
+        self._measuring, self._beside = measuring, beside
         write_json(beside / metered.ASKED, {})
 
-    def told(self, what: str) -> None:
-        """Do what the measuring stage says: `start` or `stop`."""
-        if what == "start" and self._thread is None:
+    def told(self, event: Mapping[str, Any]) -> None:
+        """Do what the measuring stage says: `start` or `stop`; or take note that it makes no windows."""
+        if event["meter"] == "start" and self._thread is None:
             self._start()
-        elif what == "stop":
+        elif event["meter"] == "stop":
             self._stop()
+        elif event["meter"] == "none":
+            why = event["error"]
+            self._none = ERRORS.get(why["exit_code"], StageError)(why["message"], hint=why["hint"])
 
     def end(self) -> None:
         """Stop it, if the measuring stage did not, and wait for its file; kill it if it does not stop."""
@@ -67,6 +72,8 @@ class Recording:
     @property
     def problem(self) -> StageError | None:
         """Why there is no trace, where the recording's own outcome does not say it."""
+        if self._none:
+            return self._none
         if self._thread is None:
             message = "this measurement makes no windows of inferences for a meter"
             return Unsupported(message, hint="docs/energy-in-all.md says which do.")
@@ -87,10 +94,14 @@ class Recording:
         said = json.loads(started.read_text()) if started.exists() else {}
         self._is_late = not said and self._thread.is_alive()
         write_json(self._beside / metered.SAMPLING, said)
+        assert self._measuring
+        self._measuring.share(self._beside / metered.SAMPLING)
 
     def _record(self) -> None:
         self.outcome = self._run()
 
     def _stop(self) -> None:
-        if self._folder.is_dir():
-            (self._folder / recording.STOP).touch()
+        stop = self._folder / recording.STOP
+        if self._folder.is_dir() and not stop.exists():
+            stop.touch()
+            self._session.share(stop)

@@ -20,10 +20,11 @@ from host.engines.venv import VenvEngine
 from host.plan import parse_settings
 from tools.names import nearest
 from tools.recording import Attached
-from tools.stage import Command, DeviceNotFound, InvalidRequest, StageError
+from tools.stage import Command, DeviceNotFound, InvalidRequest, StageError, Unsupported
 from tools.usb import Host
 
 AUTO = "auto"
+OF_BOARDS = "ina3221"  # what `auto` is on a board: files of the kernel, in every JetPack
 LOCKS = (Path("/run/lock"), Path(tempfile.gettempdir()))  # of the host, whatever the work folder: the first
 
 
@@ -53,20 +54,28 @@ def engine_for(command: Command, engine: Engine) -> Engine:
     return VenvEngine(why) if why and engine.name != VenvEngine.name else engine
 
 
-def choose(name: str, serial: str = "") -> tuple[Command, dict[str, Any]]:
+def choose(name: str, serial: str = "", *, boards: bool = False) -> tuple[Command, dict[str, Any]]:
     """Return the command that records with the meter `name`, and the parameters that say which device.
 
-    `auto` is the one meter that is here. One that cannot be looked for (an instrument in the network) is
-    believed to be.
+    `auto` is the one meter that is here, with `boards` the one that these have. One that cannot be looked for
+    (a board's own, an instrument in the network) is believed to be there.
 
     Raises:
         InvalidRequest: there is no meter of that name, or more than one is here and nothing says which.
         DeviceNotFound: none is here, or it cannot be used.
+        Unsupported: it is one of a board's own that no container there reaches.
     """
     known = commands()
     if name != AUTO and name not in known:
         message = f"there is no meter {name!r}"
         raise InvalidRequest(message, hint=nearest(name, known))
+    if boards and name == AUTO:
+        name = OF_BOARDS
+    if boards and known[name].on_board:
+        if why := host_only(known[name]):
+            message = f"{name} does not record on a board: {why}"
+            raise Unsupported(message, hint=f"--meter {OF_BOARDS} reads a Jetson's rails.")
+        return known[name], {"meter_serial": serial}
     wanted = known if name == AUTO else {name: known[name]}
     here = {meter: present(command) for meter, command in wanted.items()}
     if here.get(name, ()) is None:
@@ -117,15 +126,22 @@ class Chosen:
 
 @contextlib.contextmanager
 def held(
-    name: str, serial: str, sets: Sequence[str], settings: Mapping[str, Any], *, lock: bool = True
+    name: str,
+    serial: str,
+    sets: Sequence[str],
+    settings: Mapping[str, Any],
+    *,
+    lock: bool = True,
+    boards: bool = False,
 ) -> Iterator[Chosen | None]:
     """Choose the meter of a run and hold it; None if none is wanted.
 
-    `sets` are its own parameters, `name=value`; `settings` those of all stages that take them. Where `auto`
-    finds none that can be used the run goes on without one, and says so.
+    `sets` are its own parameters, `name=value`; `settings` those of all stages that take them; with `boards`
+    as `choose`. Where `auto` finds none that can be used the run goes on without one, and says so. A board's
+    own meter needs no lock: whoever has the board has it.
 
     Raises:
-        InvalidRequest: as `choose`, or a parameter is wrong.
+        InvalidRequest, Unsupported: as `choose`, or a parameter is wrong.
         DeviceNotFound: the meter that was named is not here, or in use.
     """
     if not name:
@@ -133,9 +149,9 @@ def held(
         return
     with contextlib.ExitStack() as stack:
         try:
-            command, device = choose(name, serial)
+            command, device = choose(name, serial, boards=boards)
             own = _own(sets, command)
-            if lock:
+            if lock and not (boards and command.on_board):
                 stack.enter_context(locked(command.meter, device["meter_serial"]))
         except DeviceNotFound as error:
             if name != AUTO:

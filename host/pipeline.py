@@ -271,7 +271,7 @@ class Pipeline(Forecast):
             folder = self._folder(stage, key)
             self._hand_over(stage, folder)
             if beside:
-                beside.ask(folder)
+                beside.ask(session, folder)
             with self._run.log(stage).open("w") as log:
                 result = session.run(
                     folder,

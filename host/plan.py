@@ -191,13 +191,20 @@ def main_job(
 
 
 def with_meter(stages: Iterable[Stage], meter: Command, params: Mapping[str, Any]) -> Iterator[Stage]:
-    """Yield the stages, and after each that measures the recording beside it and its energy."""
+    """Yield the stages, and after each that measures the recording beside it and its energy.
+
+    A meter that is a part of what it measures is on a stage's board with it. Where there are boards it is
+    none of what is measured here.
+    """
+    stages = list(stages)
+    boards = meter.on_board and any(stage.device for stage in stages)
     energy = toolbox.find(ENERGY)
     for stage in stages:
         yield stage
-        if stage.command.measures:
+        if stage.command.measures and (stage.device or not boards):
+            device = stage.device if meter.on_board else ""
             chosen = {**meter.params, **params}
-            trace = Stage(model=stage.model, command=meter, params=chosen, inputs={}, of=stage)
+            trace = Stage(model=stage.model, command=meter, params=chosen, inputs={}, device=device, of=stage)
             yield trace
             yield Stage(
                 model=stage.model,

@@ -7,7 +7,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,7 +15,7 @@ from host.engines import Process
 from tools.stage import RESULT, Result, StageError
 
 OnProgress = Callable[[float, str], None]
-OnMeter = Callable[[str], None]
+OnMeter = Callable[[Mapping[str, Any]], None]
 
 
 class ToolEnded(StageError):
@@ -47,6 +47,10 @@ class Session:
         self._process.kill()
         self.alive = False
 
+    def share(self, path: Path) -> None:
+        """Let the tool see a file that was written into the folder of the stage that it runs."""
+        self._process.share(str(path.relative_to(self._work)))
+
     def run(
         self,
         folder: Path,
@@ -58,7 +62,7 @@ class Session:
     ) -> Result:
         """Run one stage folder and return what its result.json says, errors included.
 
-        `on_meter` is told `start` and `stop`, as tools/metered.py has them.
+        `on_meter` is told what the tool says to a meter, as tools/metered.py has it.
 
         Raises:
             ToolEnded: the process died, or ran past `limit_s` seconds and was killed.
@@ -70,7 +74,7 @@ class Session:
             self._process.send(name)
         while True:
             line = self._next(folder, until, limit_s)
-            event = _event(line)
+            event = event_in(line)
             if event is None:
                 print(line, file=log, flush=True)
             elif event.get("done") == name:
@@ -78,7 +82,7 @@ class Session:
             elif "progress" in event:
                 on_progress(event["progress"], event.get("message", ""))
             elif "meter" in event:
-                on_meter(event["meter"])
+                on_meter(event)
 
     def _next(self, folder: Path, until: float, limit_s: float) -> str:
         try:
@@ -105,7 +109,7 @@ class Session:
         self._lines.put(None)
 
 
-def _event(line: str) -> dict[str, Any] | None:
+def event_in(line: str) -> dict[str, Any] | None:
     """Return the event that a line holds, or None for a line of the log."""
     if not line.startswith("{"):
         return None

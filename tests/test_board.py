@@ -133,6 +133,15 @@ def test_what_a_stage_made_goes_to_the_store_and_comes_back(
         carry.keep(connection, place.folder, "store/k", ["lost"])
 
 
+def test_the_fast_cipher_is_taken_where_the_users_configuration_has_it(lab: VirtualBoard) -> None:
+    config = lab.folder / "client" / "config"
+    for ciphers, first in (("", ssh.FAST_CIPHER), ("Ciphers aes256-ctr,aes128-ctr\n", "aes256-ctr")):
+        config.write_text(config.read_text() + ciphers)
+        option, value = ssh._ciphers(Destination.parse(lab.destination))
+        assert (option, value.split(",")[0]) == ("-o", f"Ciphers={first}")
+        guard.look(Destination.parse(lab.destination)).close()
+
+
 def test_what_a_board_is(lab: VirtualBoard, take: Take) -> None:
     known = facts.read(take()[0])
     assert (known.model, known.chip) == ("NVIDIA Jetson TX2 Developer Kit", "tegra186")
@@ -296,6 +305,11 @@ def test_devices_and_what_they_lack(lab: VirtualBoard) -> None:
     found = devices.board(lab.destination)
     assert (found.state, found.usable) == ("no docker", False)
     assert "systemctl start docker" in found.mend
+    (lab.root / "etc/docker/down").unlink()
+    lab.write("etc/docker/runtimes", '["runc"]')
+    found = devices.board(lab.destination)
+    assert (found.state, found.usable) == ("no nvidia runtime", False)
+    assert "nvidia-container-toolkit" in found.mend
     found = devices.board("127.0.0.1:9")
     assert (found.state, found.usable) == ("unseen", False)
     assert not lab.cache.exists()
@@ -366,7 +380,7 @@ def test_a_wrong_user(lab: VirtualBoard) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-oProxyCommand=x", "a b", "user@", "host:port", "jetson@host:22:1", "$(x)"]
+    "text", ["", "-oProxyCommand=x", "a b", "user@", "host:port", "host:65536", "jetson@host:22:1", "$(x)"]
 )
 def test_what_is_no_place_for_a_board(text: str) -> None:
     with pytest.raises(InvalidRequest, match="not where a board can be"):

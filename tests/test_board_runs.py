@@ -234,6 +234,19 @@ def test_a_docker_that_cannot(
     assert hint in error(done)
 
 
+def test_a_board_that_cannot_have_the_meter_costs_no_latency(
+    project: Project, lab: VirtualBoard, network: Path
+) -> None:
+    project.run(*arguments("benchmark", network, lab), "--meter", "auto")
+    (record,) = project.results()["records"]
+    assert (record["status"], record["energy"]) == ("ok", None)
+    assert record["latency_ms"]
+    assert "the image mobile-accelerator/meters:0.1.0 could not be built" in record["energy_reason"]
+    refused = project.run(*arguments("benchmark", network, lab), "--meter", "tegrastats")
+    assert "tegrastats does not record on a board" in error(refused)
+    assert refused.returncode == 3
+
+
 def test_an_image_for_another_l4t_is_not_used(project: Project, lab: VirtualBoard, network: Path) -> None:
     lab.add_image(IMAGE, ["false"], l4t="35.4.1")
     done = project.run(*arguments("build", network, lab))

@@ -194,6 +194,20 @@ def test_a_signature_tells_offset_and_rate_of_the_clock() -> None:
     assert document["window"]["start_s"] == pytest.approx(20 + sum(PATTERN) + 2, abs=0.002)
 
 
+def test_what_is_told_to_be_busy_is_no_idle_power() -> None:
+    """A network is loaded for most of the time beside windows and signatures, which one level cannot tell."""
+    signed_s = sum(PATTERN) + 2
+    end_s = 40 + 2 * signed_s + 50
+    loading = [(6.0, 26.0, 0.4), (end_s + 8, 26.0, 0.4)]
+    made = make(dataclasses.replace(SIGNED, before_s=40, after_s=40, bursts=loading))
+    assert told(made)["energy_per_inference_mj"]["net"] < 0.7 * made.net_mj
+    first_s, last_s = made.windows.windows[0].start_s, made.windows.windows[-1].end_s
+    busy = [(first_s - signed_s - 34.1, first_s - signed_s - 7.9)]
+    busy += [(last_s + signed_s + 7.9, last_s + signed_s + 34.1)]
+    saying = dataclasses.replace(made, windows=dataclasses.replace(made.windows, busy=busy))
+    check(saying, told(saying), widest=0.05)
+
+
 def stretched(made: Made, factor: float, *, rate_hz: float | None = None) -> Trace:
     meta = dataclasses.replace(made.trace.meta, rate_hz=rate_hz)
     return dataclasses.replace(made.trace, time_s=made.trace.time_s * factor, meta=meta)

@@ -126,7 +126,7 @@ def test_an_error_code_gets_its_hint() -> None:
     assert (unknown["error_code"], unknown["hint"]) == (99, "See the log.")
 
 
-@pytest.mark.parametrize("content", [os.urandom(5000), b"\x00" * 100, b"\xff\xfe" + NEW.encode("utf-16-le")])
+@pytest.mark.parametrize("content", [os.urandom(5000), b"\x00" * 100, NEW.encode("utf-16-le")])
 def test_binary_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "profile.txt"
     path.write_bytes(content)

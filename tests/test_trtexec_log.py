@@ -14,6 +14,7 @@ Only numbers are theirs; nothing of it was measured here.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -133,7 +134,7 @@ PROFILE = """\
 @pytest.mark.parametrize(
     ("text", "version", "kind", "throughput", "median", "p99"),
     [
-        (V7, "", "7", None, 4.40088, 5.36792),
+        (V7, None, "7", None, 4.40088, 5.36792),
         (V82, "8.2.1", "8.0", 11.0613, 90.0183, 91.2045),
         (V84, "8.4.1", "8.0", 716.632, 1.38037, 1.55853),
         (V85, "8.5.2", "8.5", 97.8649, 10.1851, 10.356),
@@ -142,13 +143,14 @@ PROFILE = """\
     ],
 )
 def test_each_format_is_read(
-    text: str, version: str, kind: str, throughput: float | None, median: float, p99: float
+    text: str, version: str | None, kind: str, throughput: float | None, median: float, p99: float
 ) -> None:
     found = log.parse(text)
     assert found["status"] == "ok", found["reason"]
     assert (found["version"], found["format"], found["passed"]) == (version, kind, True)
     assert found["throughput_qps"] == throughput
-    assert (found["gpu_compute"]["median_ms"], found["gpu_compute"]["p99_ms"]) == (median, p99)
+    computing = found["gpu_compute"]
+    assert (computing["median_ms"], computing["percentiles_ms"]["99"]) == (median, p99)
 
 
 def test_what_a_format_has_and_has_not() -> None:
@@ -158,16 +160,16 @@ def test_what_a_format_has_and_has_not() -> None:
         "max_ms": 7.14398,
         "mean_ms": 4.53851,
         "median_ms": 4.51025,
-        "p99_ms": 6.10291,
+        "percentiles_ms": {"99": 6.10291},
     }
     assert "mean_ms" not in old["enqueue"]
     assert old["h2d"] is None
     assert (nano["gpu"], nano["compute_capability"]) == ("NVIDIA Tegra X1", "5.3")
-    assert (nano["cuda_graph"], nano["transfers"]) == ("Disabled", "Enabled")
+    assert (nano["cuda_graph"], nano["transfers"]) == (False, True)
     assert (nano["dla_layers"], nano["gpu_layers"], nano["n_inferences"]) == (0, 2, 35)
     assert nano["h2d"]["mean_ms"] == 0.277587
     assert newer["end_to_end"] is None
-    assert newer["latency"]["p90_ms"] == 10.9329
+    assert newer["latency"]["percentiles_ms"] == {"90": 10.9329, "95": 10.949, "99": 10.9744}
     assert "29.0605%" in log.parse(V86)["warnings"][0]
     assert nano["simulated"] is False
 
@@ -177,7 +179,12 @@ def test_what_a_format_has_and_has_not() -> None:
     [
         ("", "empty"),
         ("hello\n", "not the output of trtexec"),
-        (V82[: V82.index("&&&& PASSED")], "cut off"),
+        (V82[: V82.index("[I] D2H")], "cut off"),
+        (V82[: V82.index(", percentile(99%) = 91.2045")], "cut off"),
+        (V82[: V82.index(", percentile(99%) = 0.00881958")], "cut off"),
+        (V82[: V82.index("[07/14/2023-11:55:18] [I] Average")], "cut off"),
+        (V7[: V7.index("[10/20/2020-19:56:29] [I] percentile: 5.36792")], "cut off"),
+        (V82 + V82[: V82.index("[I] Enqueue")], "cut off"),  # not the whole run before it
         (NOT_BUILT, "could not find plugin: Round"),
         (V82.replace("mean = 90.1061 ms", "mean = nan ms"), "gpu_compute"),
         ("&&&& PASSED TensorRT.trtexec [TensorRT v8201] # trtexec --buildOnly\n", "no summary"),
@@ -192,6 +199,53 @@ def test_what_is_not_a_whole_measurement_says_why(text: str, reason: str, tmp_pa
     assert found["status"] == "failed"
     assert reason in found["reason"]
     assert found["hint"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "".join(f"\x1b[0;32m{line}\x1b[0m\n" for line in text.splitlines()),
+        lambda text: "".join(f"trt-1  | {line}\n" for line in text.splitlines()),  # docker compose logs
+        lambda text: re.sub(r"^\[\d.*?\] \[[IW]\] ", "", text, flags=re.MULTILINE),  # copied without dates
+        lambda text: re.sub(r"(?m)$", "      ", text),  # copied out of a terminal
+        lambda text: f"$ trtexec --onnx=culane.onnx 2>&1\n{text}$ \n",
+        lambda text: NOT_BUILT + V103 + text,  # the last one counts
+    ],
+)
+def test_a_log_is_read_however_it_was_kept(change: Callable[[str], str], tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    expected = log.parse(V82)
+    for data in (change(V82).encode(), change(V82).encode("utf-16")):
+        path.write_bytes(data)
+        found = log.read(path)
+        assert found["status"] == "ok", found["reason"]
+        same = {
+            "version",
+            "throughput_qps",
+            "latency",
+            "enqueue",
+            "h2d",
+            "gpu_compute",
+            "d2h",
+            "n_inferences",
+        }
+        assert {key: found[key] for key in same} == {key: expected[key] for key in same}
+    assert expected["notes"] == []
+    assert bool(found["notes"]) == (V103 in change(V82))
+
+
+def test_a_summary_alone_is_enough() -> None:
+    found = log.parse(V82[V82.index("=== Perf") : V82.index("&&&& PASSED")])
+    assert (found["status"], found["passed"], found["version"]) == ("ok", None, None)
+    assert found["latency"]["median_ms"] == 90.3035
+    assert "PASSED or FAILED" in found["notes"][0]
+
+
+def test_what_is_no_number_is_none() -> None:
+    found = log.parse(V82.replace("mean = 90.1061 ms", "mean = nan ms"))
+    assert found["gpu_compute"]["mean_ms"] is None  # JSON has no NaN
+    json.dumps(found, allow_nan=False)
 
 
 def test_the_json_files(tmp_path: Path) -> None:
@@ -231,8 +285,9 @@ def test_the_command(tool_python: Callable[[str], Path], tmp_path: Path) -> None
             argv, cwd=ROOT, env=tool_environment(), capture_output=True, text=True, check=False
         )
 
-    found: dict[str, Any] = json.loads(run(V82).stdout)
-    assert found["latency"]["median_ms"] == 90.3035
+    done = run(V82)
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert (done.returncode, done.stderr, found["latency"]["median_ms"]) == (0, "", 90.3035)
     failed = run(NOT_BUILT)
     assert failed.returncode == 1
     assert "Traceback" not in failed.stderr

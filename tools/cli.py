@@ -109,12 +109,17 @@ def _table(found: Mapping[str, Any], title: str = "") -> str:
 
 
 def _rows(value: Any) -> List[Mapping[str, Any]]:
-    """Return a list or a dict as rows of one kind."""
+    """Return a list or a dict as rows of one kind; in a row what is in a dict has both names."""
     if isinstance(value, dict):
-        if any(isinstance(each, dict) for each in value.values()):
+        if value and all(isinstance(each, dict) for each in value.values()):
             return [{"name": key, **each} for key, each in value.items()]
-        return [value] if value else []
+        return [_flat(value)] if value else []
     return [each if isinstance(each, dict) else {"": each} for each in value]
+
+
+def _flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = {key: value if isinstance(value, dict) else {"": value} for key, value in row.items()}
+    return {f"{key} {name}".strip(): value for key, each in inner.items() for name, value in each.items()}
 
 
 def _columns(rows: List[List[str]]) -> str:

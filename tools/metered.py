@@ -7,8 +7,14 @@ So nothing samples while the latency is taken. It says "stop" when it has made, 
 
     rest, signature, rest, COUNT windows back to back, rest, signature, rest
 
+Where that cannot be it says "none" and why; the latency then stands, without an energy.
+
 The signature is the Barker code of length 7 (R. H. Barker, Group Synchronizing of Binary Digital Sequences,
 1953), whose autocorrelation has no side lobe above 1/7: chips of inferences, and chips of rest.
+
+A program that runs inferences by itself, and tells afterwards when they ran, makes no signature. Of one run
+of it the windows are cut; the rests are before it starts and after it has ended. That takes a meter on the
+clock of the same machine.
 """
 
 from __future__ import annotations
@@ -17,12 +23,12 @@ import dataclasses
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from tools import trace
-from tools.stage import emit, progress
+from tools.stage import Result, StageError, emit, progress
 from tools.windows import Window, Windows
 
 ASKED = Path("meter.json")
@@ -73,12 +79,32 @@ def make(load: Load, inference_s: float, *, simulated: bool) -> Dict[str, Any]:
             to the next.
         simulated: a stand-in took the device's place.
     """
-    if not ASKED.exists() or SAMPLING.exists():  # a stage that times more than once makes those of the first
+    return by(lambda schedule: _play(load, schedule, simulated=simulated), inference_s)
+
+
+def is_asked() -> bool:
+    """Tell whether a meter is there and waits; a stage that times more than once makes windows once."""
+    return ASKED.exists() and not SAMPLING.exists()
+
+
+def by(play: Callable[[Schedule], Windows], inference_s: float) -> Dict[str, Any]:
+    """As `make`, of windows that `play` makes, wherever the network runs."""
+    schedule = _agreed(inference_s)
+    if schedule is None:
         return {}
-    said = _sampling()
-    if "resolution_s" not in said:
-        return {}
-    schedule = Schedule.of(inference_s, said["resolution_s"])
+    made = play(schedule)
+    emit({"meter": "stop"})
+    made.write(WINDOWS)
+    return _compared(made.windows, inference_s)
+
+
+def none(why: StageError) -> None:
+    """Tell the host that there are no windows, before a meter was started for them or after."""
+    emit({"meter": "none", "error": Result.of_error(why, {}).error})
+
+
+def _play(load: Load, schedule: Schedule, *, simulated: bool) -> Windows:
+    """Rest and infer as the schedule says."""
     begin_s = time.monotonic()
 
     def at(part: str) -> None:
@@ -100,9 +126,53 @@ def make(load: Load, inference_s: float, *, simulated: bool) -> Dict[str, Any]:
     at("signature")
     after = _signature(load, schedule.chip_s)
     time.sleep(schedule.edge_s)
-    emit({"meter": "stop"})
-    Windows(windows, trace.this_host(), [before, after], simulated).write(WINDOWS)
-    return _compared(windows, inference_s)
+    return Windows(windows, trace.this_host(), [before, after], simulated)
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """When a program's inferences ran, in s of time.monotonic(): the start of each, the end of the last.
+
+    `error_s` is the standard uncertainty of all of them together.
+    """
+
+    starts_s: List[float]
+    end_s: float
+    error_s: float
+
+    def windows(self) -> List[Window]:
+        """Return COUNT windows back to back, all inferences in them."""
+        number = len(self.starts_s)
+        firsts = [each * number // COUNT for each in range(COUNT + 1)]
+        bounds = [*self.starts_s, self.end_s]
+        return [
+            Window(bounds[first], bounds[after], after - first) for first, after in zip(firsts, firsts[1:])
+        ]
+
+
+def make_told(run: Callable[[float], Told], inference_s: float, *, simulated: bool) -> Dict[str, Any]:
+    """Let a program make the windows if a meter is there; return as `make`.
+
+    Args:
+        run: starts the program for so many seconds of inferences, waits for its end, and says when they ran.
+        inference_s: as `make`.
+        simulated: as `make`.
+    """
+    return by(lambda schedule: _play_told(run, schedule, simulated=simulated), inference_s)
+
+
+def _play_told(run: Callable[[float], Told], schedule: Schedule, *, simulated: bool) -> Windows:
+    rest_s, loaded_s = schedule.rest_s + schedule.edge_s, COUNT * schedule.window_s
+    progress(0.5, f"rest, then {loaded_s:.0f} s of inferences, then rest, with the meter")
+    time.sleep(rest_s)
+    begin_s = time.monotonic()
+    told = run(loaded_s)
+    end_s = time.monotonic()
+    progress(0.9, "rest")
+    time.sleep(rest_s)
+    windows = told.windows()
+    busy = [(begin_s, windows[0].start_s), (windows[-1].end_s, end_s)]
+    return Windows(windows, trace.this_host(), (), simulated, busy, told.error_s)
 
 
 def one_by_one(infer: Callable[[], object]) -> Load:
@@ -137,6 +207,14 @@ def in_flight(start: Callable[[int], object], wait: Callable[[], int], requests:
     return load
 
 
+def _agreed(inference_s: float) -> Optional[Schedule]:
+    """Have the meter started; return the schedule that suits both, None if none is there or it failed."""
+    if not is_asked():
+        return None
+    said = _sampling()
+    return Schedule.of(inference_s, said["resolution_s"]) if "resolution_s" in said else None
+
+
 def _sampling() -> Mapping[str, Any]:
     """Return what the host says of the meter when it samples; its time limit for the stage ends the wait."""
     emit({"meter": "start"})
@@ -169,7 +247,7 @@ def _signature(load: Load, chip_s: float) -> List[Tuple[float, float]]:
     return ran
 
 
-def _compared(windows: List[Window], inference_s: float) -> Dict[str, Any]:
+def _compared(windows: Sequence[Window], inference_s: float) -> Dict[str, Any]:
     """Compare an inference of the windows with one of the timed runs."""
     took_s = sum(window.end_s - window.start_s for window in windows)
     window_inference_s = took_s / sum(window.inferences for window in windows)

@@ -6,6 +6,7 @@ found; of one that failed, that is what there is of it.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
@@ -19,6 +20,8 @@ def read(path: Path, parse: Callable[[str], dict[str, Any]], program: str) -> di
         data = file.read(LIMIT_BYTES + 1)
     if len(data) > LIMIT_BYTES:
         return failed(f"the file is larger than {LIMIT_BYTES >> 20} MB, which no output of {program} is")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Windows PowerShell's `>` writes that
+        return parse(data.decode("utf-16", errors="replace"))
     if b"\0" in data:
         return failed("it is not text", f"Give what {program} printed, in UTF-8.")
     return parse(data.decode("utf-8-sig", errors="replace"))  # Windows' editors begin a file with a mark

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, ContextManager, Optional, Protocol, Sequence
 
-from tools.stage import Result, StageError, write_json
+from tools.stage import Result, StageError, emit, write_json
 from tools.tally import Tally
 from tools.trace import TIME, Clock, Meta, Writer, read, this_host
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from tools.trace import Chunk
 
 STOP = Path("stop")  # the host makes it in the stage's folder
-STARTED = Path("recording.json")  # the recorder makes it when the first samples are there
+STARTED = Path("recording.json")  # the recorder makes it when the first samples are there, and says
+SAMPLING = "sampling"  # as the event `{"meter": "sampling"}`
 KEEP_S = 2.0  # of samples that are in memory only; a group of rows in the file
 Listener = Callable[["Chunk", Meta], None]
 
@@ -157,6 +158,7 @@ def _until(
             first_s = float(chunk[TIME][0])
             said = {"monotonic_s": time.monotonic(), "resolution_s": _resolution_s(reader, chunk)}
             write_json(STARTED, said)
+            emit({"meter": SAMPLING})
         if duration_s:
             chunk = {name: column[chunk[TIME] < first_s + duration_s] for name, column in chunk.items()}
             if not len(chunk[TIME]):
@@ -170,11 +172,10 @@ def _resolution_s(reader: Reader, chunk: Chunk) -> float:
     """Return the time in which the meter tells nothing apart: its period, or what it averages over."""
     import numpy as np
 
-    if isinstance(reader, Polled):
-        period_s = reader.period_s
-    elif reader.meta.rate_hz:
+    period_s: Optional[float] = getattr(reader, "period_s", None)  # of those that are asked
+    if period_s is None and reader.meta.rate_hz:
         period_s = 1 / reader.meta.rate_hz
-    else:
+    elif period_s is None:
         period_s = float(np.median(np.diff(chunk[TIME]))) if len(chunk[TIME]) > 1 else 1.0
     return max([period_s, *(channel.average_s for channel in reader.meta.channels.values())])
 

@@ -2,7 +2,8 @@
 
 JSON, in one of two forms. A list of `{"start_s", "end_s", "inferences"}`: times on the trace's own clock. Or
 the document that a benchmark writes: the same list as `windows`, with times on the CLOCK_MONOTONIC of the
-host that `host` names (trace.this_host), and what else helps to find them in the trace:
+host that `host` names (trace.this_host; a phone's clock has a name of its own), and what else helps to find
+them in the trace:
 
     {"schema": 1, "host": "6f1c...", "windows": [...], "signatures": [[[on_s, off_s], ...], ...]}
 
@@ -39,13 +40,18 @@ class Window:
 class Windows:
     """All windows of one measurement, in the order of time; `host` None: times are those of the trace.
 
-    `simulated`: a stand-in took the device's place.
+    Attributes:
+        busy: other times, in which there is no idle power either: a program starts, loads, or ends.
+        error_s: standard uncertainty of all these times together, on that host's clock.
+        simulated: a stand-in took the device's place.
     """
 
     windows: Sequence[Window]
     host: Optional[str] = None
     signatures: Sequence[Sequence[tuple[float, float]]] = ()
     simulated: bool = False
+    busy: Sequence[tuple[float, float]] = ()
+    error_s: float = 0.0
 
     def write(self, path: Path) -> None:
         """Write them as a document."""
@@ -67,7 +73,8 @@ def read(path: Path) -> Windows:
             raise ValueError(message)
         windows = [_window(one) for one in document.pop("windows")]
         signatures = [[(float(on), float(off)) for on, off in one] for one in document.pop("signatures", ())]
-        found = Windows(windows, signatures=signatures, **document)
+        busy = [(float(start), float(end)) for start, end in document.pop("busy", ())]
+        found = Windows(windows, signatures=signatures, busy=busy, **document)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         message = f"{path.name} holds no windows: {error}"
         raise InvalidRequest(message, hint=HINT) from error

@@ -65,6 +65,14 @@ def lay_out(connection: Connection, folder: str, stage: str, request: Path, link
         connection.run("\n".join(lines), stdin=source).check("making a stage's folder")
 
 
+def put(connection: Connection, folder: str, stage: str, path: Path) -> None:
+    """Write a file into a stage's folder, of which the tool sees all or nothing."""
+    there = shlex.quote(f"{folder}/work/{stage}/{path.name}")
+    with path.open("rb") as source:
+        done = connection.run(f"cat >{there}.part && mv {there}.part {there}", stdin=source)
+        done.check(f"writing {path.name}")
+
+
 def keep(connection: Connection, folder: str, stage: str, names: Sequence[str]) -> dict[str, str]:
     """Take files that a stage made into the board's store; return their sha256 by name.
 

@@ -131,7 +131,7 @@ def parse(text: str) -> Facts:
         machine=parts["machine"].strip(),
         memory_mb=int(memory[1]) * 1024 // 10**6 if memory else None,
         docker=docker,
-        docker_problem="" if docker else " ".join(parts["docker"].split())[:300],
+        docker_problem="" if docker else " ".join(parts["docker"].split())[:300].rstrip(".?"),
         runtimes=runtimes,
         simulated=parts["simulated"].strip(),
     )

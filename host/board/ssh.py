@@ -28,6 +28,9 @@ CONNECT_LIMIT_S = 10
 BEAT_S = 10.0  # between two signs of life to the board, which gives up after three of them
 BUSY = 75  # a script's exit code for "another has it", sysexits.h's EX_TEMPFAIL
 PIECE = 1 << 16
+LAST_PORT = 65535
+# the CPUs of a Jetson and of a PC have instructions for it, and none for OpenSSH's own first one, ChaCha20
+FAST_CIPHER = "aes128-gcm@openssh.com"
 OPTIONS = {
     "BatchMode": "yes",  # no questions: what needs a person is an error that says so
     "ConnectTimeout": str(CONNECT_LIMIT_S),
@@ -69,7 +72,7 @@ class Destination:
             InvalidRequest: it is none.
         """
         match = re.fullmatch(r"((?:[\w.-]+@)?(?:\w[\w.-]*|\[[0-9a-fA-F:.]+(?:%\w+)?\]))(?::(\d+))?", text)
-        if match is None or text.startswith("-"):
+        if match is None or text.startswith("-") or int(match[2] or 0) > LAST_PORT:
             message = f"{text!r} is not where a board can be"
             raise InvalidRequest(
                 message, hint="The form is --device USER@HOST[:PORT], e.g. jetson@192.168.55.1"
@@ -146,6 +149,7 @@ class Connection:
             "-S",
             str(self.control_path),
             *self._options,
+            *_ciphers(destination),
             *destination.argv,
             _command(script),
         ]
@@ -287,13 +291,23 @@ class Connection:
         if code != 255:
             reason = " ".join((said.splitlines() or lines or [f"exit code {code}"])[-1:])
             hint = "Wait for it to end." if code == BUSY else "See docs/jetson.md."
-            return StageError(f"{self.destination.text}: {reason}", hint=hint)
+            return StageError(f"{self.destination.text}: {reason.rstrip('.')}", hint=hint)
         sign = next(sign for sign in SIGNS if sign in errors)
         to = self.destination
         words = {"argv": " ".join(to.argv), "by_hand": to.by_hand, "known_as": shlex.quote(to.known_as)}
         shown = next((line for line in lines if sign and sign in line), lines[-1] if lines else "no answer")
         message = f"{self.destination.text} cannot be reached: {shown.strip('@ ')}"
         return DeviceNotFound(message, hint=SIGNS[sign].format(**words))
+
+
+def _ciphers(destination: Destination) -> list[str]:
+    """Return the options for the ciphers that the user's configuration allows, the fast one first."""
+    argv = ["ssh", "-G", *destination.argv]
+    said = subprocess.run(argv, check=False, capture_output=True, text=True, errors="replace").stdout
+    allowed = re.search(r"^ciphers (.+)$", said, re.MULTILINE)
+    if allowed is None:
+        return []
+    return ["-o", f"Ciphers={','.join(sorted(allowed[1].split(','), key=lambda name: name != FAST_CIPHER))}"]
 
 
 def _command(script: str) -> str:

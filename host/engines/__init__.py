@@ -21,6 +21,9 @@ class Process(Protocol):
     def send(self, line: str) -> None:
         """Write one line to its standard input."""
 
+    def share(self, path: str) -> None:
+        """Let it see a file of a stage's folder, `path` below the work folder, that was written by now."""
+
     def lines(self) -> Iterator[str]:
         """Yield what it prints, line by line, until it ends."""
 

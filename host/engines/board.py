@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import shlex
 import subprocess
@@ -27,8 +26,11 @@ from host.board.ssh import Connection, ConnectionLost, Destination
 from host.compose import Service, load
 from host.engines import Note, name_of, service_of
 from host.engines.venv import how_it_ended
+from host.session import event_in
 from host.store import sha256
 from host.toolbox import tools
+from tools.metered import ASKED
+from tools.recording import SAMPLING, STARTED
 from tools.stage import (
     REQUEST,
     RESULT,
@@ -180,6 +182,7 @@ class BoardProcess:
         self._before: dict[str, dict[str, Any]] = {}  # how the board was before a measurement, by its folder
         self._carried: set[str] = set()  # stage folders that are there; no other one is brought back
         self._error: StageError | None = None
+        self._stage = ""  # the one that it was told of last
         self._said = ""  # Docker's own word, else the last that was printed
         self._name = f"mobile-accelerator-{uuid.uuid4().hex[:12]}"
         label = f"{guard.LABEL}={engine.place.folder}"
@@ -202,8 +205,18 @@ class BoardProcess:
         except OSError as error:
             message = f"what {line} reads cannot be read here: {error.strerror}"
             raise StageError(message, hint="Is something of the work folder gone?") from None
+        self._stage = line
         self._channel.stdin.write(line.encode() + b"\n")
         self._channel.stdin.flush()
+
+    def share(self, path: str) -> None:
+        """Carry a file to the board; the tool, which may wait for it, is ended if that fails."""
+        stage = str(Path(path).parent)
+        try:
+            carry.put(self._connection, self._engine.place.folder, stage, self._work / path)
+        except StageError as error:
+            self._error = error
+            self._channel.kill()
 
     def lines(self) -> Iterator[str]:
         """Yield what it prints; before it is said that a stage is done its files are here."""
@@ -211,17 +224,9 @@ class BoardProcess:
         with self._channel.stdout as stream:
             for raw in stream:
                 line = raw.decode(errors="replace").rstrip("\n")
-                if (folder := _done(line)) in self._carried:
-                    try:
-                        self._bring_back(folder)
-                    except StageError as error:
-                        self._error = error
-                    except OSError as error:
-                        message = f"what {folder} made cannot be written here: {error.strerror}"
-                        self._error = StageError(message, hint="Is this disk full?")
-                    if self._error:
-                        self._channel.kill()
-                        return
+                if not self._is_here(line):
+                    self._channel.kill()
+                    return
                 if line and not self._said.startswith("docker:"):
                     self._said = line
                 yield line
@@ -261,6 +266,22 @@ class BoardProcess:
             with contextlib.suppress(StageError):
                 self._connection.run(f"docker rm --force {self._name} >/dev/null 2>&1")
 
+    def _is_here(self, line: str) -> bool:
+        """Bring the files here that a line speaks of; tell whether that could be done."""
+        event = event_in(line) or {}
+        try:
+            if (folder := event.get("done")) in self._carried:
+                self._bring_back(folder)
+            elif event.get("meter") == SAMPLING:
+                there = f"{self._engine.place.folder}/work/{self._stage}/{STARTED}"
+                carry.fetch(self._connection, there, self._work / self._stage / STARTED)
+        except StageError as error:
+            self._error = error
+        except OSError as error:
+            message = f"what {self._stage} made cannot be written here: {error.strerror}"
+            self._error = StageError(message, hint="Is this disk full?")
+        return self._error is None
+
     def _carry(self, stage: str) -> None:
         """Bring the request and its inputs to the board, under the same paths below its work folder."""
         folder = self._work / stage
@@ -272,6 +293,8 @@ class BoardProcess:
         if sent > 10**6:
             self._note(f"{sent / 1e6:.0f} MB carried to {self._connection.destination.text}")
         carry.lay_out(self._connection, place, stage, folder / REQUEST, hashes)
+        if (folder / ASKED).exists():
+            carry.put(self._connection, place, stage, folder / ASKED)
         self._carried.add(stage)
         if tools()[request.tool].commands[request.command].measures:
             self._before[stage] = state.read(self._connection)
@@ -327,12 +350,3 @@ def _services(place: guard.Place, known: facts.Facts) -> Mapping[str, Service]:
         name: dataclasses.replace(service, volumes=(*service.volumes, sysfs))
         for name, service in services.items()
     }
-
-
-def _done(line: str) -> str:
-    """Return the stage folder that a line says is done, '' for other lines."""
-    if not line.startswith('{"done"'):
-        return ""
-    with contextlib.suppress(ValueError):
-        return str(json.loads(line).get("done", ""))
-    return ""

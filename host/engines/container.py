@@ -82,6 +82,9 @@ class ToolContainer:
         """Write one line to its standard input."""
         self._socket.sendall(line.encode() + b"\n")
 
+    def share(self, path: str) -> None:
+        """Do nothing: it sees the work folder."""
+
     def lines(self) -> Iterator[str]:
         """Yield what it prints."""
         rest = b""

@@ -86,6 +86,9 @@ class ToolProcess:
         self._child.stdin.write(line.encode() + b"\n")
         self._child.stdin.flush()
 
+    def share(self, path: str) -> None:
+        """Do nothing: it sees the work folder."""
+
     def lines(self) -> Iterator[str]:
         """Yield what it prints."""
         assert self._child.stderr is not None

@@ -1,10 +1,10 @@
 """What the way to a board costs: `python -m tests.bench.ssh_transport [--rounds N] [--json]`.
 
 In turn: 100 MB of new content by `rsync` and by `sftp`, each with a login of its own and through a connection
-that is open already, and by the runner's `carry.send`, always by the latter; the same content once more, of
-which all bytes that pass are counted; and all that surrounds a stage: login, what the board is, a tool's
-start, an empty stage, the end. The board is the virtual one of the tests, on this machine, with a stand-in
-for Docker.
+that a user has opened before (`ssh -M`), and by the runner's `carry.send`, through its own open one; the same
+content once more, of which all bytes that pass are counted; and all that surrounds a stage: login, what the
+board is, a tool's start, an empty stage, the end. The board is the virtual one of the tests, on this machine,
+with a stand-in for Docker.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def transfers(lab: VirtualBoard, path: Path, rounds: int) -> tuple[Times, list[i
     destination = Destination.parse(lab.direct)
     connection, place = guard.take(destination)
     host, port = destination.host, destination.port
-    shared = ["-o", f"ControlPath={connection.control_path}"]
+    control_path = lab.folder / "open"
+    shared = ["-o", f"ControlPath={control_path}"]
+    _call("ssh", "-M", "-N", "-f", "-S", str(control_path), "-p", port, host)
     by_rsync = {"rsync": f"ssh -p {port}", "rsync, open": f"ssh {' '.join(shared)}"}
     by_sftp = {"sftp": ["-P", port], "sftp, open": shared}
     for turn in range(rounds):
@@ -72,6 +74,7 @@ def transfers(lab: VirtualBoard, path: Path, rounds: int) -> tuple[Times, list[i
         again.append(_bytes_of_nothing_new(lab, path))
         for made in (lab.cache / "store").iterdir():
             made.unlink()
+    _call("ssh", "-O", "exit", *shared, host)
     connection.close()
     return found, again
 

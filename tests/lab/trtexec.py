@@ -13,6 +13,7 @@ TRTEXEC_COMPUTE     its compute capability (default 6.2)
 TRTEXEC_UNSUPPORTED operators that the parser is to refuse, with commas
 TRTEXEC_FAIL        `oom`: no memory to build; `truncated`: ended in the middle of a measurement;
                     `wrong`: the network computes something else
+TRTEXEC_LOAD        a file that is to say what goes on: `loading`, `inferring`, or `nothing`
 
 An engine is a line of JSON (version, compute capability, precision) and the ONNX file. Formats and messages
 are those of NVIDIA/TensorRT, samples/common and samples/trtexec of the branches release/8.2 to release/11.1,
@@ -117,6 +118,7 @@ class Trtexec:
 
     def main(self) -> None:
         """Do what the arguments say, in the order in which the real one does."""
+        self.load_is("loading")
         self.banner("RUNNING")
         self.say("SIMULATED: this is a stand-in for trtexec, and no GPU is behind it", "W")
         if not self.given or "help" in self.given:
@@ -138,6 +140,13 @@ class Trtexec:
             return
         self.infer(onnx, about)
         self.banner("PASSED")
+        self.load_is("nothing")
+
+    def load_is(self, what: str) -> None:
+        """Let a stand-in for a board's rails know."""
+        if path := os.environ.get("TRTEXEC_LOAD"):
+            Path(f"{path}.part").write_text(what)
+            Path(f"{path}.part").replace(path)
 
     def options(self) -> set[str]:
         """Return the options of this version."""
@@ -281,12 +290,14 @@ class Trtexec:
         warm_ms, runs = self.number_of("warmUp", 200), self.number_of("iterations", 10)
         duration_ms = 1e3 * self.number_of("duration", 3)
         trace: list[dict[str, float]] = []
-        start, measured, output = time.perf_counter(), 0, None
+        measured, output = 0, None
 
         def now() -> float:
             return 1e3 * (time.perf_counter() - start)
 
         self.say("Starting inference")
+        self.load_is("inferring")
+        start = time.perf_counter()
         while measured < runs or trace[-1]["endD2hMs"] < warm_ms + duration_ms:
             times = [now()]
             fed = {name: array.copy() for name, array in inputs.items()}
@@ -301,6 +312,7 @@ class Trtexec:
             measured += times[1] >= warm_ms
             if self.fail == "truncated" and measured > 3:
                 os._exit(137)
+        self.load_is("loading")
         if about["precision"] != "fp32":
             output = output.astype(np.float16).astype(np.float32)
         if self.fail == "wrong":

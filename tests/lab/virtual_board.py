@@ -2,12 +2,13 @@
 
 Whoever logs in gets a home of the board's own, stand-ins of NVIDIA's programs first on PATH, and the variable
 that names the folder with its /etc, /proc and /sys, by which all that it says is known as simulated. Docker
-is the stand-in of `board/bin`, or with `docker=True` this host's own. A relay in front of it can count, hold
-and cut what passes.
+is the stand-in of `board/bin`; with `docker=True` it is this host's own, and sshd is in a container. A relay
+in front of it can count, hold and cut what passes.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import getpass
 import json
@@ -20,11 +21,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from host.board.facts import ROOT
-from host.docker_cli import builder
+from host.docker_cli import builder, client
+from host.engines.venv import environment
+from host.images import OFFLINE_BASE
+from host.version import VERSION
 from tools.stage import Unavailable
 
 HERE = Path(__file__).parent / "board"
@@ -87,7 +91,7 @@ class VirtualBoard:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd as root wants it
         with self.log.open("a") as log:
-            argv = [sshd, "-D", "-e", "-f", str(self.folder / "sshd_config")]
+            argv = [*self._container(), sshd, "-D", "-e", "-f", str(self.folder / "sshd_config")]
             self._sshd = subprocess.Popen(argv, stderr=log, start_new_session=True)
         self.relay = Relay(self._port)
         self.relay.start()
@@ -97,6 +101,9 @@ class VirtualBoard:
 
     def __exit__(self, *_: object) -> None:
         self.relay.stop()
+        if self._docker:
+            argv = [client(), "rm", "--force", self._name]
+            subprocess.run(argv, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._sshd.pid, signal.SIGKILL)
         self._sshd.wait()
@@ -117,10 +124,12 @@ class VirtualBoard:
         return {"PATH": f"{self.folder / 'client'}:{os.environ['PATH']}"}
 
     def write(self, path: str, text: str) -> None:
-        """Write a file of the board."""
+        """Write a file of the board; who reads it meanwhile sees the old one or the new one."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
+        part = target.with_name(f"{target.name}.part")
+        part.write_text(text)
+        part.replace(target)
 
     def read(self, path: str) -> str:
         """Read a file of the board."""
@@ -178,6 +187,25 @@ class VirtualBoard:
                 self.write(f"{folder}/in_current{channel}_input", f"{ma}\n")
                 self.write(f"{folder}/in_power{channel}_input", f"{ma * 19152 // 1000}\n")
 
+    @contextlib.contextmanager
+    def rails_that_follow(self, load: Path, factors: Mapping[str, float]) -> Iterator[None]:
+        """Move the rails with what the file `load` says goes on, which `factors` has a factor for."""
+        ended = threading.Event()
+
+        def follow() -> None:
+            before = 0.0
+            while not ended.wait(0.002):
+                factor = factors.get(load.read_text() if load.exists() else "", 1.0)
+                if factor != before:
+                    self.move_rails(factor)
+                    before = factor
+
+        mover = threading.Thread(target=follow, daemon=True)
+        mover.start()
+        yield
+        ended.set()
+        mover.join()
+
     def _configure(self) -> None:
         for key in ("host_key", "identity"):
             _keygen(self.folder / key)
@@ -211,11 +239,33 @@ class VirtualBoard:
         (client / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {client}/config "$@"\n')
         (client / "ssh").chmod(0o755)
 
+    @property
+    def _name(self) -> str:
+        return f"virtual-board-{self._port}"
+
+    def _container(self) -> list[str]:
+        """Return the beginning of a command line that runs in a container, if the board is to be one.
+
+        Its programs and users are this host's, so that no image with an sshd has to be built; what it mounts
+        into the containers that it starts has the same path here, because the engine is this host's too.
+        """
+        if not self._docker:
+            return []
+        seen = ["/usr:/usr:ro", "/etc/passwd:/etc/passwd:ro", "/etc/group:/etc/group:ro"]
+        seen += [f"{path}:{path}" for path in (self.folder, self._docker_config(), "/run/docker.sock")]
+        volumes = [f"--volume={each}" for each in seen]
+        settings = ["--rm", "--network=host", f"--name={self._name}", "--tmpfs=/run/sshd:mode=755"]
+        return [client(), "run", *settings, *volumes, f"{OFFLINE_BASE}:bookworm"]
+
+    def _docker_config(self) -> Path:
+        """Return the folder of the client's plug-ins, of which the builder is one."""
+        return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+
     def _environment(self) -> Mapping[str, object]:
         path = f"{self.folder}/bin:{os.environ['PATH']}"
         found: dict[str, object] = {"HOME": self.home, ROOT: self.root, "PATH": path}
-        if self._docker:  # its client's plug-ins, of which the builder is one
-            found["DOCKER_CONFIG"] = os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"
+        if self._docker:
+            found["DOCKER_CONFIG"] = self._docker_config()
         return found
 
     def _wait_until_there(self) -> None:
@@ -320,6 +370,15 @@ def python_image(tool: str, python: Path) -> list[str]:
     return ["env", f"PYTHONPATH={CHECKOUT}", "PYTHONUNBUFFERED=1", str(python), "-m", f"tools.{tool}"]
 
 
+def tensorrt_image(folder: Path, python: Path) -> list[str]:
+    """Return the command of an image of TensorRT's tool with the stand-in for trtexec, put into `folder`."""
+    program = folder / "trtexec"
+    program.write_text(f'#!/bin/sh\nexec {python} {HERE.parent / "trtexec.py"} "$@"\n')
+    program.chmod(0o755)
+    env, *command = python_image("tensorrt", python)
+    return [env, f"MOBILE_ACCELERATOR_TRTEXEC={program}", *command]
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -332,7 +391,22 @@ def _keygen(path: Path) -> None:
         subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
 
 
+def main() -> None:
+    """Be a board until standard input ends: a TX2 with TensorRT's image, or with --docker a real engine."""
+    parser = argparse.ArgumentParser(description="A board to try --device with, on this machine.")
+    parser.add_argument("folder", type=Path, help="where its files are to be; it must not be there yet")
+    parser.add_argument("--docker", action="store_true", help="with this host's own Docker and its images")
+    asked = parser.parse_args()
+    folder = asked.folder.absolute()
+    with VirtualBoard(folder, docker=asked.docker) as lab:
+        image = tensorrt_image(folder, environment("tensorrt", print))
+        lab.add_image(f"mobile-accelerator/tensorrt-l4t:{VERSION}", image)
+        run = "python runner.py all --model squeezenet --backend tensorrt"
+        print(f"PATH={folder}/client:$PATH {run} --device {lab.destination}")
+        print("It is there until you press Ctrl-D.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            sys.stdin.read()
+
+
 if __name__ == "__main__":
-    with VirtualBoard(Path(sys.argv[1]), docker="--docker" in sys.argv) as lab:
-        print(f"PATH={lab.variables['PATH'].split(':')[0]}:$PATH  --device {lab.destination}", flush=True)
-        sys.stdin.read()
+    main()

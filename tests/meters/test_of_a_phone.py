@@ -160,12 +160,11 @@ def test_monitors_as_the_runner_records_them(lab: VirtualPhone, record: Record) 
                 return
             count(second)
 
+    address = {"ADB_SERVER_SOCKET": lab.server.address}
     counting = threading.Thread(target=run)
     counting.start()
     try:
-        result, trace = record(
-            "odpm", duration_s=1.0, rate_hz=20.0, variables={"ADB_SERVER_SOCKET": lab.server.address}
-        )
+        result, trace = record("odpm", duration_s=1.0, rate_hz=20.0, variables=address)
     finally:
         ended.set()
         counting.join()
@@ -180,6 +179,19 @@ def test_monitors_as_the_runner_records_them(lab: VirtualPhone, record: Record) 
     assert trace.meta.channels["S2S_VDD_AOC"].scope == "rail S2S_VDD_AOC (Display)"
     assert trace.meta.clock
     assert trace.meta.simulated
+
+
+def test_one_rail_alone(lab: VirtualPhone, record: Record) -> None:
+    """A trace of one channel has an energy; the rails of a phone together have none."""
+    path = f"{MONITORS}/iio:device0/energy_value"
+    lab.write(path, "t=1000\nCH0(T=9)[S2M_VDD_CPUCL2], 5000000\nCH1(T=9)[VSYS_PWR_DISPLAY], 7\n")
+    address = {"ADB_SERVER_SOCKET": lab.server.address}
+    result, _ = record("odpm", variables=address, rail="S2M_VDD_CPUCL")
+    assert result.error
+    assert "no rail 'S2M_VDD_CPUCL'" in result.error["message"]
+    assert "S2M_VDD_CPUCL2" in result.error["hint"]
+    reader = odpm.Counters(lab.phone, "", {}, 20.0, "S2M_VDD_CPUCL2", simulated=True)
+    assert reader.columns == ["S2M_VDD_CPUCL2_j"]
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["not to be read", "not there"])

@@ -1,8 +1,8 @@
 """TensorFlow Lite on a phone, by its own program `benchmark_model`, over adb.
 
 The modules: `units` is what a phone has to compute on, `network` the inputs and outputs as files, `program`
-the program on the phone, `record` what is said of its times, `bundle` what a phone measures by itself. See
-docs/phone.md.
+the program on the phone, `record` what is said of its times, `metering` its windows for a meter, `bundle`
+what a phone measures by itself. See docs/phone.md.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from tools import arrays, gate
-from tools.android import bundle, record, units
+from tools import arrays, gate, metered
+from tools.android import bundle, metering, record, units
 from tools.android.network import Network
 from tools.android.program import FOLDER, GIVE, NAME, Program
 from tools.benchmark import Target, check_last, said_of
@@ -61,15 +61,30 @@ def benchmark(
         check_last(timed.last, answers, expected, precision)
 
         metrics, said = record.of_timed(timed, before, after, samples, profile)
-        warnings = [*opened.metadata.pop("warnings", ()), *cooled.pop("warnings"), *said.pop("warnings")]
+        inference_s = timed.measurement.wall_ns / len(timed.measurement.samples) / 1e9
+        windows = metering.make(
+            opened.program,
+            inputs,
+            inference_s,
+            after,
+            lambda output: check_last(output, answers, expected, precision),
+        )
+        sources = (opened.metadata, cooled, said, windows)
+        warnings = [text for source in sources for text in source.pop("warnings", ())]
         metadata = {
             **opened.metadata,
             **said,
+            **windows,
             "cooled": cooled,
             "connection_lost": timed.lost,
             **({"warnings": warnings} if warnings else {}),
         }
-    return Result(metrics={**correctness, **metrics}, metadata=metadata, versions=opened.versions)
+    return Result(
+        outputs={"windows": str(metered.WINDOWS)} if windows else {},
+        metrics={**correctness, **metrics},
+        metadata=metadata,
+        versions=opened.versions,
+    )
 
 
 @tool.command(variants=VARIANTS)

@@ -102,8 +102,8 @@ class Program:
 
         count = len(next(iter(inputs.values())))
         with self.phone.folder() as folder:
-            given = self._inputs(inputs, range(count), source)
-            calls = [self._command(files, ONCE, f"{folder}/{index}") for index, files in enumerate(given)]
+            given = self.send(inputs, range(count), source)
+            calls = [self.command(files, ONCE, f"{folder}/{index}") for index, files in enumerate(given)]
             outputs, runs, _ = self._run(
                 answers_script(calls), folder, SETUP_LIMIT_S + count * 3 * INFERENCE_LIMIT_S
             )
@@ -116,22 +116,22 @@ class Program:
             Unsupported: the unit did not run the network.
             StageError: the program failed.
         """
-        (files,) = self._inputs(inputs, [0], "reference")
+        (files,) = self.send(inputs, [0], "reference")
         with self.phone.folder() as folder:
             script = timed_script(
-                lambda options, name: self._command(files, options, name and f"{folder}/{name}"), budget_s
+                lambda options, name: self.command(files, options, name and f"{folder}/{name}"), budget_s
             )
             limit_s = 3 * budget_s + 3 * SETUP_LIMIT_S + 15 * INFERENCE_LIMIT_S
             outputs, runs, lost = self._run(script, folder, limit_s)
         return Timed.of(runs, budget_s, outputs["last"], lost)
 
-    def _command(self, files: Sequence[str], options: Sequence[str], output: str = "") -> str:
+    def command(self, files: Sequence[str], options: Sequence[str], output: str = "") -> str:
         """Return the words of one call; `output` is a file on the phone for the last output."""
         wanted = [f"--output_filepath={output}"] if output else []
         argv = [self.path, f"--graph={self.graph}", *self.flags, *options, *wanted]
         return self.prefix + shlex.join([*argv, *self.network.input_flags(list(files))])
 
-    def _inputs(self, inputs: Inputs, indices: Iterable[int], source: str) -> list[list[str]]:
+    def send(self, inputs: Inputs, indices: Iterable[int], source: str) -> list[list[str]]:
         """Bring inputs to the phone; return the files there of each."""
         with tempfile.TemporaryDirectory() as scratch:
             files = [self.network.write_input(inputs, each, source, Path(scratch)) for each in indices]
@@ -144,9 +144,9 @@ class Program:
         done = self.phone.run_detached(script, limit_s)
         print(done.stdout, done.stderr)  # into the log
         runs = heard(done.stdout, self.unit, done.stderr)
-        return self._outputs(folder), runs, done.lost
+        return self.outputs(folder), runs, done.lost
 
-    def _outputs(self, folder: str) -> dict[str, np.ndarray]:
+    def outputs(self, folder: str) -> dict[str, np.ndarray]:
         """Return the outputs in a folder of the phone."""
         names = self.phone.shell(f"cd {folder} && echo *").check("looking for outputs").split()
         if names == ["*"]:
@@ -192,15 +192,15 @@ def heard(printed: str, unit: Unit, errors: str = "") -> Runs:
     """
     runs: Runs = {}
     for name, text, code in SAID.findall(printed):
-        runs.setdefault(name, []).append(_checked(text, int(code), unit))
+        runs.setdefault(name, []).append(checked(text, int(code), unit))
     if not runs:
         message = f"{NAME} did not start on the phone: {errors.strip()[-300:] or 'it says nothing'}"
         raise StageError(message, hint="The log says more.")
     return runs
 
 
-def _checked(text: str, code: int, unit: Unit) -> Mapping[str, Any]:
-    """Return what a call said if it ran on the unit that it was to run on."""
+def checked(text: str, code: int, unit: Unit) -> Mapping[str, Any]:
+    """Return what a call said if it ran on the unit that it was to run on; raises as `heard`."""
     said = benchmark_model.parse(text)
     if code > 128:
         name = signal.Signals(code - 128).name if code - 128 in set(signal.Signals) else f"code {code}"

@@ -39,6 +39,7 @@ class Placement:
 
     Attributes:
         signatures: intervals of load that were recognised, on the trace's clock.
+        busy: times of other activity beside the windows, on the trace's clock.
         facts: for the document: offset and rate of the clocks.
     """
 
@@ -47,6 +48,7 @@ class Placement:
     error_s: float
     signatures: Sequence[Sequence[tuple[float, float]]] = ()
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    busy: Sequence[tuple[float, float]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,13 @@ def place(trace: Trace, power: Power, given: Windows) -> Placement:
     Raises:
         Refused: nothing tells it, or what does contradicts itself.
     """
+    placed = _place(trace, power, given)
+    offset_s, rate = placed.facts.get("offset_s", 0.0), placed.facts.get("rate", 1.0)
+    busy = [(offset_s + rate * start_s, offset_s + rate * end_s) for start_s, end_s in given.busy]
+    return dataclasses.replace(placed, busy=busy)
+
+
+def _place(trace: Trace, power: Power, given: Windows) -> Placement:
     if given.host is None:
         return Placement(given.windows, "trace", power.step_s / 12**0.5)
     notes: dict[str, Any] = {}
@@ -92,7 +101,8 @@ def place(trace: Trace, power: Power, given: Windows) -> Placement:
         return Placement(windows, "signature", error_s, moved, facts)
     if clock and same:
         span_s = given.windows[-1].end_s - clock.monotonic_s
-        error_s = float((clock.error_s**2 + ((clock.rate_error or 0.0) * span_s) ** 2) ** 0.5)
+        drift_s = (clock.rate_error or 0.0) * span_s
+        error_s = float((clock.error_s**2 + given.error_s**2 + drift_s**2) ** 0.5)
         windows = _moved(given.windows, -clock.monotonic_s, 1.0)
         facts = {"offset_s": -clock.monotonic_s, "rate": 1.0, **notes}
         return Placement(windows, "clock", error_s, (), facts)
@@ -148,12 +158,15 @@ def _marks(trace: Trace) -> list[np.ndarray]:
     return found
 
 
-def examine(power: Power, windows: Sequence[Window], baseline: Baseline) -> list[Edges]:
+def examine(power: Power, placement: Placement, baseline: Baseline) -> list[Edges]:
     """Return which edges of the windows are edges of the load, after checking that the load is in them.
+
+    Where other activity adjoins a window nothing tells the edge of the load from that.
 
     Raises:
         Refused: there is no load in a window, or it starts or ends elsewhere.
     """
+    windows = placement.windows
     lifts = [_lift(power, window, baseline) for window in windows]
     found = []
     for number, (window, lift_w) in enumerate(zip(windows, lifts), 1):
@@ -165,6 +178,11 @@ def examine(power: Power, windows: Sequence[Window], baseline: Baseline) -> list
             raise Refused(message, hint=HINT)
         before_s = windows[number - 2].end_s if number > 1 else power.start_s
         after_s = windows[number].start_s if number < len(windows) else power.end_s
+        for start_s, end_s in placement.busy:
+            if end_s <= window.start_s:
+                before_s = max(before_s, end_s)
+            elif start_s >= window.end_s:
+                after_s = min(after_s, start_s)
         edges = _edges(power, window, baseline, lift_w, (before_s, after_s), where)
         found.append(edges)
     away = [shift for edges in found for shift in edges.found]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Optional
 
+from tools.energy import integral
 from tools.energy.estimate import Estimate
 from tools.energy.refusals import Refused
+from tools.stage import InvalidRequest
 from tools.trace import Trace
 from tools.windows import Windows
 
@@ -54,6 +56,7 @@ def of(trace: Trace, given: Optional[Windows], found: Estimate) -> dict[str, Any
             "drift_w_per_s": side.drift_w_per_s,
             "error": side.error_w(found.cells.middle_s),
         },
+        "channels_w": _channels_w(trace, found),
         "alignment": {"by": found.placement.by, "error_s": found.placement.error_s, **found.placement.facts},
         "budget_mj": {part.name: {"gross": part.gross * per, "net": part.net * per} for part in found.parts},
         "mean_v_times_mean_i_mj": product,
@@ -107,6 +110,25 @@ def _rows(found: Estimate) -> list[dict[str, float]]:
             made.start_s, made.end_s, made.count, found.gross_j, found.net_j
         )
     ]
+
+
+def _channels_w(trace: Trace, found: Estimate) -> dict[str, float]:
+    """Return the mean power of each of the trace's channels in the windows, of those that are known."""
+    import numpy as np
+
+    starts, ends = found.cells.start_s, found.cells.end_s
+    means = {}
+    for channel in trace.channels:
+        try:
+            own = channel == found.power.channel
+            power = found.power if own else integral.of_channel(trace, channel)
+        except (Refused, InvalidRequest):  # current alone, a counter that falls: what is told is of another
+            continue
+        mean_w, lost_s = power.known(starts, ends)
+        known_s = ends - starts - lost_s
+        if known_s.sum() > 0:
+            means[channel] = float(np.nansum(mean_w * known_s) / known_s.sum())
+    return means
 
 
 def _product_mj(trace: Trace, found: Estimate) -> Optional[float]:

@@ -69,7 +69,7 @@ def of_power(trace: Trace, power: Power, given: Optional[Windows], inferences: i
     span = placement.windows[0].start_s, placement.windows[-1].end_s
     before, after = _idle(power, busy, span)
     line = baseline.of_spans(power, before, after)
-    edges = alignment.examine(power, placement.windows, line) if given is not None else []
+    edges = alignment.examine(power, placement, line) if given is not None else []
     made = _cells(power, placement, edges)
     gross, net = cells.energies(power, line, made)
     lost_s = _check_lost(trace, power, made)
@@ -99,7 +99,7 @@ def _placed(
     placement = alignment.place(trace, power, given)
     _inside(power, placement)
     busy = [(one.start_s, one.end_s) for one in placement.windows]
-    busy += [(one[0][0], one[-1][1]) for one in placement.signatures]
+    busy += [*((one[0][0], one[-1][1]) for one in placement.signatures), *placement.busy]
     return placement, busy, 0.0
 
 

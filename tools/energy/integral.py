@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 # Taken in this order where nobody says which: what the whole device draws comes before its parts. Names of
 # rails are those of the boards (NVIDIA's Jetson developer kits), of RAPL's zones, and of this project.
-DEFAULTS = ("main", "VDD_IN", "POM_5V_IN", "VIN_SYS_5V0", "psys", "package-0", "gpu", "gpu-0", "battery")
+DEFAULTS = (
+    "main",
+    "total",
+    "VDD_IN",
+    "POM_5V_IN",
+    "VIN_SYS_5V0",
+    "psys",
+    "package-0",
+    "gpu",
+    "gpu-0",
+    "battery",
+)
 
 
 @dataclasses.dataclass(frozen=True)

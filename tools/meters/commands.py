@@ -1,5 +1,6 @@
 """The tool's commands, one for each meter; `rate_hz` is how often a meter is read that has to be asked.
 
+Those that are `on_board` are a part of the machine that they measure.
 `phone` is the user's --phone, which opens the runner's way to phones; `meter_serial` goes before it.
 """
 
@@ -16,7 +17,7 @@ TRACE = "trace.parquet"
 tool = Tool("meters", packages=("nvidia-ml-py", "pyjoulescope_driver", "pyserial", "pyarrow", "numpy"))
 
 
-@tool.command(meter="rapl")
+@tool.command(meter="rapl", on_board=True)
 def rapl(
     trace: Output = TRACE,
     meter_serial: str = "",
@@ -30,7 +31,7 @@ def rapl(
     return recording.run(opened, trace, duration_s=duration_s, live_port=live_port)
 
 
-@tool.command(meter="nvml")
+@tool.command(meter="nvml", on_board=True)
 def nvml(
     trace: Output = TRACE,
     meter_serial: str = "",
@@ -43,7 +44,7 @@ def nvml(
     return recording.run(opened, trace, duration_s=duration_s, live_port=live_port)
 
 
-@tool.command(meter="ina3221")
+@tool.command(meter="ina3221", on_board=True)
 def ina3221(
     trace: Output = TRACE,
     meter_serial: str = "",
@@ -57,7 +58,7 @@ def ina3221(
     return recording.run(opened, trace, duration_s=duration_s, live_port=live_port)
 
 
-@tool.command(meter="tegrastats")
+@tool.command(meter="tegrastats", on_board=True)
 def tegrastats(
     trace: Output = TRACE,
     meter_serial: str = "",
@@ -98,9 +99,10 @@ def odpm(
     live_port: int = 0,
     rate_hz: float = 5.0,
     phone: str = "",
+    rail: str = "",
 ) -> Result:
-    """Record the energy counters of a Pixel phone's rails."""
-    opened = meters.odpm.opened(meter_serial or phone, rate_hz)
+    """Record the energy counters of a Pixel phone's rails, or of the one named `rail`."""
+    opened = meters.odpm.opened(meter_serial or phone, rate_hz, rail)
     return recording.run(opened, trace, duration_s=duration_s, live_port=live_port)
 
 

@@ -19,9 +19,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from tools.meters.pending import chunk
+from tools.names import nearest
 from tools.phone import Phone, choose
 from tools.recording import Arrival
-from tools.stage import StageError, Unsupported
+from tools.stage import InvalidRequest, StageError, Unsupported
 from tools.trace import Channel, Meta
 
 if TYPE_CHECKING:
@@ -65,11 +66,12 @@ def _sections(text: str) -> Mapping[str, str]:
 
 
 @contextlib.contextmanager
-def opened(serial: str, rate_hz: float) -> Iterator[Counters]:
-    """Yield a reader of all rails of one phone.
+def opened(serial: str, rate_hz: float, rail: str = "") -> Iterator[Counters]:
+    """Yield a reader of one rail of a phone, or of all.
 
     Raises:
         DeviceNotFound: there is no phone, or it cannot be used.
+        InvalidRequest: it has no such rail.
         Unsupported: it has no such monitors, or adb's user may not read them.
     """
     phone = choose(serial)
@@ -77,7 +79,7 @@ def opened(serial: str, rate_hz: float) -> Iterator[Counters]:
     fed = {}
     for text in _sections(phone.shell(LOOK).stdout).values():
         fed.update(parse_rails(text))
-    yield Counters(phone, state.model, fed, rate_hz, simulated=bool(state.simulated))
+    yield Counters(phone, state.model, fed, rate_hz, rail, simulated=bool(state.simulated))
 
 
 class Counters:
@@ -88,9 +90,16 @@ class Counters:
     """
 
     def __init__(
-        self, phone: Phone, model: str, fed: Mapping[str, str], rate_hz: float, *, simulated: bool
+        self,
+        phone: Phone,
+        model: str,
+        fed: Mapping[str, str],
+        rate_hz: float,
+        rail: str,
+        *,
+        simulated: bool,
     ) -> None:
-        self._phone, self._period_s = phone, 1 / rate_hz
+        self._phone, self._rail, self.period_s = phone, rail, 1 / rate_hz
         self._next_s = time.monotonic()
         self._arrival = Arrival()
         self._last_s, self._start = self._ask()
@@ -117,7 +126,7 @@ class Counters:
         time.sleep(min(0.1, max(0.0, self._next_s - time.monotonic())))
         rows = []
         if time.monotonic() >= self._next_s:
-            self._next_s = max(self._next_s + self._period_s, time.monotonic())
+            self._next_s = max(self._next_s + self.period_s, time.monotonic())
             now_s, energies = self._ask()
             if now_s > self._last_s:
                 self._last_s = now_s
@@ -134,6 +143,11 @@ class Counters:
         if not energies:
             message = f"the phone {self._phone.serial} shows no power monitors that adb's user may read"
             raise Unsupported(message, hint=NONE_HINT)
+        if self._rail:
+            if self._rail not in energies:
+                message = f"the phone has no rail {self._rail!r}"
+                raise InvalidRequest(message, hint=nearest(self._rail, energies))
+            energies = {self._rail: energies[self._rail]}
         missing = set(getattr(self, "_start", energies)) - set(energies)
         if missing:
             message = f"the phone no longer counts {', '.join(sorted(missing))}"

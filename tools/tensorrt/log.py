@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -21,8 +21,9 @@ from tools import printed
 from tools.tensorrt import versions
 
 PROGRAM = "trtexec"
-PREFIX = re.compile(r"^\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] \[([VIWEF])\] ?")
-BANNER = re.compile(r"&&&& (RUNNING|PASSED|FAILED) TensorRT\.trtexec(?: \[TensorRT v(\d+)\])?")
+COLOUR = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
+PREFIX = re.compile(r"^.{0,80}?\[([VIWEF])\] ?")  # the date, and what a container's or a build's log adds
+BANNER = re.compile(r"&&&& (RUNNING|PASSED|FAILED) TensorRT\.trtexec(?: \[TensorRT v([\d.]+)\])?")
 NUMBER = r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|inf|nan|-nan)"
 METRICS = {
     "Latency": "latency",
@@ -34,7 +35,7 @@ METRICS = {
 }
 LINE = re.compile(rf"({'|'.join(METRICS)}): (min = .*)")
 STATISTIC = re.compile(rf"(min|max|mean|median|percentile\((\d+(?:\.\d+)?)%\)) = {NUMBER} ms")
-BLOCKS = {"Host Latency": "latency", "Enqueue Time": "enqueue", "GPU Compute": "gpu_compute"}
+BLOCKS = {"host latency": "latency", "enqueue time": "enqueue", "gpu compute": "gpu_compute"}
 OLD_STATISTIC = re.compile(
     rf"(min|max|mean|median|percentile): {NUMBER} ms(?: at (\d+(?:\.\d+)?)%)?"
     rf"(?: \(end to end {NUMBER} ms.*\))?"
@@ -43,14 +44,18 @@ VALUES = {
     "throughput_qps": re.compile(rf"[Tt]hroughput: {NUMBER} qps"),
     "walltime_s": re.compile(rf"(?:Total Host Walltime|walltime): {NUMBER} s"),
     "load_s": re.compile(rf"Engine (?:loaded|deserialized) in {NUMBER} sec\."),
-    "n_inferences": re.compile(r"Timing trace has (\d+) queries over .*"),
 }
 SAID = {
     "gpu": re.compile(r"Selected Device: (.+)"),
     "compute_capability": re.compile(r"Compute Capability: (\d+\.\d+)"),
+}
+SWITCHES = {
     "cuda_graph": re.compile(r"CUDA Graph: (Enabled|Disabled)"),
     "transfers": re.compile(r"Data transfers: (Enabled|Disabled)"),
 }
+QUERIES = re.compile(r"Timing trace has (\d+) queries over .*")
+VERSION = re.compile(r"TensorRT version: ([\d.]+)")
+LOOP = ("Starting inference", "Warmup completed ")  # printed right before it, and first after it
 COUNT = re.compile(r'\{ "count" : (\d+) \}')
 LAYER = re.compile(
     rf'"name" : "(.*)", "timeMs" : {NUMBER}, "averageMs" : {NUMBER}'
@@ -65,59 +70,73 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    return parse_json(text) if text.lstrip().startswith("[") and '"' in text[:80] else parse(text)
+    return parse_json(text) if re.match(r"\s*\[\s*\{", text) else parse(text)
+
+
+def loop_s(lines: Sequence[tuple[float, str]]) -> Optional[tuple[float, float]]:
+    """Return when the lines before and after the inferences came, None if one did not.
+
+    `lines` are those of one run, each with the time when it came.
+    """
+    found = [next((at for at, line in lines if sign in line), None) for sign in LOOP]
+    return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return what trtexec printed.
+    """Return what trtexec printed; of several runs in one text the last, and a note says so.
 
     Returns:
-        version: TensorRT's, "" where the banner has none (7); format: of the summary, `7`, `8.0` or `8.5`.
+        version: TensorRT's; format: of the summary, `7`, `8.0` or `8.5`, "" without one.
         passed: by the last banner; None if there is none.
-        gpu, compute_capability, cuda_graph, transfers: None where it is not printed.
-        throughput_qps, walltime_s, load_s, n_inferences: None where it is not printed.
-        latency, enqueue, h2d, gpu_compute, d2h, end_to_end: min_ms, max_ms, mean_ms, median_ms, p99_ms and,
-            from 8.5 on, p90_ms and p95_ms; None each that this version does not print.
-        dla_layers, gpu_layers: how many layers the builder put where, None if it did not say.
-        errors, warnings: the lines with [E] and [W].
+        gpu, compute_capability, cuda_graph, transfers; throughput_qps, walltime_s, load_s, n_inferences.
+        latency, enqueue, h2d, gpu_compute, d2h, end_to_end: min_ms, max_ms, mean_ms, median_ms, and
+            percentiles_ms, by percent: {"90": 1.2, "99": 1.3}.
+        dla_layers, gpu_layers: how many layers the builder put where.
+        errors, warnings: the lines with [E] and [W]. notes: what a reader of the rest has to know.
         simulated: True: the program was this project's stand-in.
+        None each that was not printed, or is no number.
     """
-    lines, levels = _lines(text)
-    banners = [match for match in map(BANNER.match, lines) if match]
-    number = next((match[2] for match in banners if match[2]), "")
-    metrics = {name: _metrics(lines).get(name) for name in METRICS.values()}
+    lines, levels, runs = _last_run(*_lines(text))
+    banners = [match for match in map(BANNER.search, lines) if match]
+    number = _last(QUERIES, lines)
     found = {
-        "version": versions.text(versions.of_banner(number)) if number else "",
+        "version": _version(banners, lines),
         "format": _format(lines),
         "passed": _passed(banners),
         **{key: _last(pattern, lines) for key, pattern in SAID.items()},
+        **{key: _is_on(_last(pattern, lines)) for key, pattern in SWITCHES.items()},
         **{key: _number(_last(pattern, lines)) for key, pattern in VALUES.items()},
-        **metrics,
+        "n_inferences": int(number) if number else None,
+        **{name: _metrics(lines).get(name) for name in METRICS.values()},
         "dla_layers": _layers(lines, "Dla"),
         "gpu_layers": _layers(lines, "Gpu"),
         "errors": [line for line, level in zip(lines, levels) if level in ("E", "F") and line],
         "warnings": [line for line, level in zip(lines, levels) if level == "W" and SIMULATED not in line],
+        "notes": [f"The file has {runs} runs of trtexec; this is the last one."] if runs > 1 else [],
         "simulated": any(line.startswith(SIMULATED) for line in lines),
     }
-    return _judged(text, found)
+    return _judged(text, found, begun=bool(banners))
 
 
-def _judged(text: str, found: dict[str, Any]) -> dict[str, Any]:
+def _judged(text: str, found: dict[str, Any], *, begun: bool) -> dict[str, Any]:
     """Return what was found as a whole measurement, or say what is missing of one."""
     if not text.strip():
         return printed.failed("the file is empty", **found)
-    if found["passed"] is None and not found["format"]:
+    if not (begun or found["format"]):
         return printed.failed("it is not the output of trtexec", "Give all that it printed.", **found)
     if found["passed"] is False:
         why = found["errors"][0] if found["errors"] else "it says FAILED and no more"
         return printed.failed(f"trtexec failed: {why}", "Its other errors are in `errors`.", **found)
-    if found["passed"] is None:
-        return printed.failed("it is cut off: trtexec's last line (PASSED or FAILED) is missing", **found)
+    last = "gpu_compute" if found["format"] == "7" else "d2h"
+    if found["passed"] is None and not _whole(found[last], found):
+        return printed.failed("it is cut off before the end of the summary", **found)
     if not found["format"]:
         return printed.failed("nothing was measured: there is no summary", "Was it a build alone?", **found)
-    broken = [name for name in ("latency", "gpu_compute") if not _whole(found[name])]
+    broken = [name for name in METRICS.values() if not _readable(name, found)]
     if broken:
         return printed.failed(f"{' and '.join(broken)} of the summary cannot be read", **found)
+    if found["passed"] is None:
+        found["notes"].append("trtexec's last line (PASSED or FAILED) is not in the file.")
     if not found["throughput_qps"]:
         found["throughput_qps"] = None  # 7.x printed 0 for a network of an explicit batch
     return printed.ok(found)
@@ -125,13 +144,31 @@ def _judged(text: str, found: dict[str, Any]) -> dict[str, Any]:
 
 def _lines(text: str) -> tuple[list[str], list[str]]:
     """Return the lines without date and level, and their levels."""
-    matches = [(line, PREFIX.match(line)) for line in text.splitlines()]
+    matches = [(line, PREFIX.match(line)) for line in COLOUR.sub("", text).splitlines()]
     lines = [line[match.end() :].strip() if match else line.strip() for line, match in matches]
     return lines, [match[1] if match else "" for _, match in matches]
 
 
+def _last_run(lines: list[str], levels: list[str]) -> tuple[list[str], list[str], int]:
+    """Return lines and levels of the last run, and how many there are, by the lines that begin or end one."""
+    begins, before = [], (-1, "")
+    for at, match in enumerate(map(BANNER.search, lines)):
+        if match and match[1] == "RUNNING":
+            begins.append(at)
+        elif match and before[1] != "RUNNING":  # the end of one whose beginning is not in the file
+            begins.append(before[0] + 1)
+        before = (at, match[1]) if match else before
+    begin = begins[-1] if len(begins) > 1 else 0
+    return lines[begin:], levels[begin:], len(begins)
+
+
+def _version(banners: list[Any], lines: list[str]) -> Optional[str]:
+    said = next((match[2] for match in banners if match[2]), None) or _last(VERSION, lines)
+    return versions.text(versions.of_banner(said)) if said and said.isdigit() else said
+
+
 def _format(lines: list[str]) -> str:
-    if "Host Latency" in lines:
+    if any(line.lower() == "host latency" for line in lines):
         return "7"
     summary = [match[2] for match in map(LINE.fullmatch, lines) if match]
     return "" if not summary else "8.5" if summary[0].count("percentile(") > 1 else "8.0"
@@ -147,41 +184,49 @@ def _last(pattern: Any, lines: list[str]) -> Optional[str]:
     return found[-1] if found else None
 
 
+def _is_on(text: Optional[str]) -> Optional[bool]:
+    return None if text is None else text == "Enabled"
+
+
 def _number(text: Optional[str]) -> Optional[float]:
-    return float(text) if text is not None else None
+    value = float(text or "nan")
+    return value if math.isfinite(value) else None
 
 
-def _metrics(lines: list[str]) -> dict[str, dict[str, float]]:
+def _metrics(lines: list[str]) -> dict[str, dict[str, Any]]:
     return _blocks(lines) if _format(lines) == "7" else _summary(lines)
 
 
-def _summary(lines: list[str]) -> dict[str, dict[str, float]]:
+def _summary(lines: list[str]) -> dict[str, dict[str, Any]]:
     """Return the metrics of the formats 8.0 and 8.5: one line each."""
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for match in filter(None, map(LINE.fullmatch, lines)):
-        statistics = STATISTIC.findall(match[2])
-        found[METRICS[match[1]]] = {_key(name, percent): float(value) for name, percent, value in statistics}
+        metric = found[METRICS[match[1]]] = {}
+        for name, percent, value in STATISTIC.findall(match[2]):
+            _put(metric, name, percent, value)
     return found
 
 
-def _blocks(lines: list[str]) -> dict[str, dict[str, float]]:
+def _blocks(lines: list[str]) -> dict[str, dict[str, Any]]:
     """Return the metrics of the format 7: a head, and a line for each statistic below it."""
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, Any]] = {}
     block = ""
     for line in lines:
-        block = BLOCKS.get(line, block)
+        block = BLOCKS.get(line.lower(), block)
         match = OLD_STATISTIC.fullmatch(line)
         if not (match and block):
             continue
-        key = _key(match[1], match[3] or "")
-        found.setdefault(block, {})[key] = float(match[2])
+        _put(found.setdefault(block, {}), match[1], match[3] or "", match[2])
         if match[4]:
-            found.setdefault("end_to_end", {})[key] = float(match[4])
+            _put(found.setdefault("end_to_end", {}), match[1], match[3] or "", match[4])
     return found
 
 
-def _key(name: str, percent: str) -> str:
-    return f"p{percent}_ms" if percent else f"{name}_ms"
+def _put(metric: dict[str, Any], name: str, percent: str, value: str) -> None:
+    if percent:
+        metric.setdefault("percentiles_ms", {})[percent] = _number(value)
+    else:
+        metric[f"{name}_ms"] = _number(value)
 
 
 def _layers(lines: list[str], unit: str) -> Optional[int]:
@@ -189,9 +234,19 @@ def _layers(lines: list[str], unit: str) -> Optional[int]:
     return sum(f"[{unit}Layer]" in line for line in lines) if heads else None
 
 
-def _whole(metric: Optional[Mapping[str, float]]) -> bool:
-    needed = ("min_ms", "max_ms", "mean_ms", "median_ms")
-    return metric is not None and all(math.isfinite(metric.get(key, math.nan)) for key in needed)
+def _readable(name: str, found: Mapping[str, Any]) -> bool:
+    """Whether a metric is whole, or one that this version need not print."""
+    if name in ("latency", "gpu_compute"):
+        return _whole(found[name], found)
+    return found["format"] == "7" or found[name] is None or _whole(found[name], found)
+
+
+def _whole(metric: Optional[Mapping[str, Any]], found: Mapping[str, Any]) -> bool:
+    """Whether a metric has all its numbers, and as many percentiles as the first one."""
+    if metric is None or any(metric.get(f"{name}_ms") is None for name in ("min", "max", "mean", "median")):
+        return False
+    percents = [(each or {}).get("percentiles_ms", {}).keys() for each in (metric, found["latency"])]
+    return percents[0] == percents[1]
 
 
 def parse_json(text: str) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
-from tools import arrays, gate, measure
+from tools import arrays, gate, measure, metered
 from tools import profile as layer_times
 from tools.benchmark import Target, check_last, feed, infer_all, write_answers
 from tools.stage import InvalidRequest, Result, StageError, progress
@@ -138,10 +139,11 @@ def benchmark(subject: Subject, reference: Path, samples: Path, profile: Path) -
         after = measure.conditions()
         times = log.times(_rows(engine.path("times.json")))
         check_last(engine.output(), checked.answers, checked.expected, target.precision)
-        progress(0.9, "layers")
+        kept, warm_ups = _without_warm_up(times, subject, engine.version)
+        measured = _measurement(kept, warm_ups, target.budget_s)
+        windows = _make_windows(checked, subject, kept)
+        progress(0.95, "layers")
         _profile(checked, subject, profile)
-    kept, warm_ups = _without_warm_up(times, subject, engine.version)
-    measured = _measurement(kept, warm_ups, target.budget_s)
     measure.write_samples(measured, samples)
     metrics = {**checked.correctness, **measured.metrics(), **breakdown(kept)}
     if found["throughput_qps"]:
@@ -149,11 +151,13 @@ def benchmark(subject: Subject, reference: Path, samples: Path, profile: Path) -
     if found["load_s"]:
         metrics["load_ms"] = 1e3 * found["load_s"]
     said = [*checked.metadata.pop("warnings"), *found["warnings"], *unstable(kept)]
+    said += windows.pop("warnings", ())
     ignored = any(re.search(NO_GRAPH, text) for text in found["warnings"])
     metadata = {
         **checked.metadata,
         "cuda_graph": subject.cuda_graph and not ignored,
         **measured.metadata(),
+        **windows,
         "load_1m": before["load_1m"],
         "conditions_before": before,
         "conditions_after": after,
@@ -161,7 +165,12 @@ def benchmark(subject: Subject, reference: Path, samples: Path, profile: Path) -
     }
     if said:
         metadata["warnings"] = said
-    return Result(metrics=metrics, metadata=metadata, versions={"tensorrt": checked.metadata["tensorrt"]})
+    return Result(
+        outputs={"windows": str(metered.WINDOWS)} if windows else {},
+        metrics=metrics,
+        metadata=metadata,
+        versions={"tensorrt": checked.metadata["tensorrt"]},
+    )
 
 
 def profile(subject: Subject, reference: Path, layers: Path) -> Result:
@@ -259,6 +268,38 @@ def _profile(checked: _Checked, subject: Subject, path: Path) -> None:
     layer_times.write(
         path, [layer_times.Layer(row["name"], "", "", row["mean_ms"]) for row in rows], COUNTERS
     )
+
+
+def _make_windows(checked: _Checked, subject: Subject, kept: Sequence[Dict[str, float]]) -> Dict[str, Any]:
+    """Make a meter's windows of one more run, and check its last output; return what to record of them."""
+    inference_s = (kept[-1]["start_ms"] - kept[0]["start_ms"]) / (len(kept) - 1) / 1e3
+    engine = checked.engine
+
+    def run(seconds: float) -> metered.Told:
+        run = dataclasses.replace(subject.run(math.ceil(seconds)), warm_up_ms=0)
+        found = engine.call(run, f"--exportTimes={engine.path('windows.json')}")
+        return told(log.times(_rows(engine.path("windows.json"))), *found["loop_s"])
+
+    made = metered.make_told(run, inference_s, simulated=checked.metadata["simulated"])
+    if not made:
+        return {}
+    check_last(engine.output(), checked.answers, checked.expected, subject.target.precision)
+    return {"windows_of": "one run of trtexec, at rest before it starts and after it has ended", **made}
+
+
+def told(times: Sequence[Dict[str, float]], before_s: float, after_s: float) -> metered.Told:
+    """Return when the inferences of a run without a warm-up ran.
+
+    trtexec's times count from an event that it records between the lines that it printed at `before_s` and
+    `after_s` (NVIDIA/TensorRT, samples/common/sampleInference.cpp, runInference). Where in between is open by
+    what is left of that time: a rectangular distribution.
+    """
+    last = times[-1]
+    end_ms = last["start_ms"] + last["compute_ms"] + last["d2h_ms"]
+    left_s = after_s - before_s - end_ms / 1e3
+    zero_s = before_s + left_s / 2
+    starts_s = [zero_s + (each["start_ms"] - each["h2d_ms"]) / 1e3 for each in times]
+    return metered.Told(starts_s, zero_s + end_ms / 1e3, abs(left_s) / 12**0.5)
 
 
 def _without_warm_up(

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,10 @@ def find() -> str:
 
 
 def call(arguments: Iterable[str]) -> dict[str, Any]:
-    """Run trtexec; what it prints goes into the log. Return what log.parse makes of it.
+    """Run trtexec; what it prints goes into the log. Return what log.parse makes of it, and `loop_s`.
+
+    That is between which two times of time.monotonic() its inferences ran; where it does not say so, those of
+    the whole process.
 
     Raises:
         StageError: it failed; see failures.py.
@@ -53,16 +57,18 @@ def call(arguments: Iterable[str]) -> dict[str, Any]:
 
 
 def _called(arguments: Iterable[str]) -> tuple[dict[str, Any], str, int]:
-    done = subprocess.run(
-        [find(), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    said = done.stdout.decode(errors="replace")
+    argv, lines = [find(), *arguments], []
+    begun_s = time.monotonic()
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as child:
+        assert child.stdout
+        for line in child.stdout:
+            lines.append((time.monotonic(), line.decode(errors="replace")))
+    said = "".join(line for _, line in lines)
     print(said, flush=True)
-    return log.parse(said), said, done.returncode
+    loop_s = log.loop_s(lines) or (begun_s, time.monotonic())
+    return {**log.parse(said), "loop_s": loop_s}, said, child.returncode
 
 
 def describe() -> dict[str, Any]:
