@@ -218,7 +218,7 @@ def _check_lost(trace: Trace, power: Power, made: Cells) -> float:
         Refused: it is too much of them.
     """
     lost_s = float(cells.lost(power, made).sum())
-    seconds = float(made.seconds.sum())
+    seconds = float((made.seconds + made.pad_a_s + made.pad_b_s).sum())
     undated_s = uncertainty.undated(trace, power) * power.step_s
     for missing_s, what in ((lost_s, "in the windows"), (undated_s, "without saying where")):
         if missing_s > max(LOST * seconds, 2.5 * power.step_s):

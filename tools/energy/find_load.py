@@ -28,7 +28,7 @@ FEW = 2  # times on a side that are other work; more on both sides are how this 
 DECAYS = 1.5  # times as much at its beginning as at its end: that is no steady work
 UNUSUAL = 5.0  # times the usual distance from the idle level, or it is idle
 ALIKE_AREA, ALIKE_TIME, ALIKE_HEIGHT = 0.2, 0.3, 0.03  # of the load's: what has that could be the load too
-SLIVER = 0.02  # of the load's time: a shorter stretch in it is the block that holds a step
+SLIVER, READINGS = 0.02, 5  # of the load's time, readings: a shorter stretch in it is no level of its own
 STEP, SUDDEN = 0.15, 0.6  # of the load's height; of a step, right beside it: a slope has a quarter there
 PIECE = 0.1  # of the load's energy: as much at another level may be other work that touches it
 HINT = "Say when the inferences ran (--windows), or record a trace with one load between two times of idle."
@@ -257,11 +257,8 @@ def _refuse_levels(power: Power, view: _View, where: str) -> None:
 
     More steps are the load's own (pauses between inferences), and slopes are too (throttling).
     """
-    inside = [
-        part
-        for part in view.parts[view.load.first : view.load.end]
-        if part.seconds >= SLIVER * view.load.seconds
-    ]
+    shortest_s = max(SLIVER * view.load.seconds, READINGS * power.resolution_s)
+    inside = [part for part in view.parts[view.load.first : view.load.end] if part.seconds >= shortest_s]
     steps = [
         index
         for index in range(1, len(inside))
