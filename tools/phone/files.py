@@ -141,9 +141,9 @@ def _look(phone: Phone, place: str) -> tuple[Mapping[str, str], int]:
     """
     lines = f"""
         cd {PurePosixPath(phone.root).parent} || exit 1
+        for part in {place}/*{PART} {place}/*/*{PART}; do [ -e "$part" ] && rm -f "$part"; done
         df -k .
         cd {place} 2>/dev/null || exit 0
-        for part in *{PART} */*{PART}; do [ -e "$part" ] && rm -f "$part"; done
         [ -e {LIST} ] || exit 0
         while read -r kind name rest; do
             echo "was $kind $name $rest"
