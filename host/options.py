@@ -54,6 +54,14 @@ Precisions = Annotated[
 Engine = Annotated[str, typer.Option(help="auto, docker or venv.")]
 Pull = Annotated[bool, typer.Option("--pull", help="Pull missing images instead of building them.")]
 
+MeterSerial = Annotated[
+    str, typer.Option(metavar="SERIAL", help="Which, where there is more than one of its kind.")
+]
+MeterSets = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="A parameter of the meter, e.g. its output voltage."),
+]
+
 Soc = Annotated[
     str,
     typer.Option(
@@ -79,13 +87,8 @@ class Metering:
     meter: Annotated[
         str, typer.Option(metavar="NAME|auto", help="Energy too, by this meter; auto: the one that is here.")
     ] = ""
-    meter_serial: Annotated[
-        str, typer.Option(metavar="SERIAL", help="Which, where there is more than one of its kind.")
-    ] = ""
-    meter_set: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A parameter of the meter, e.g. its output voltage."),
-    ] = None
+    meter_serial: MeterSerial = ""
+    meter_set: MeterSets = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,13 +98,8 @@ class Recording:
     meter: Annotated[
         str, typer.Option(metavar="NAME|auto", help="Which meter; auto: the one that is here.")
     ] = "auto"
-    meter_serial: Annotated[
-        str, typer.Option(metavar="SERIAL", help="Which, where there is more than one of its kind.")
-    ] = ""
-    meter_set: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A parameter of the meter, e.g. its output voltage."),
-    ] = None
+    meter_serial: MeterSerial = ""
+    meter_set: MeterSets = None
     duration_s: Annotated[float, typer.Option(min=0.0, help="End after so many seconds; 0: at Ctrl-C.")] = 0.0
     samples: Annotated[
         int, typer.Option(min=0, help="End after so many samples, if the meter can; 0: no.")

@@ -86,6 +86,7 @@ class Forecast:
         self._store = store
         self._keep_going = keep_going
         self.outcomes: dict[Stage, Outcome] = {}
+        self._unkept: dict[Stage, Entry] = {}  # what the store does not keep: a trace is hashed once
 
     def engine_of(self, stage: Stage) -> Engine:
         """Return what runs a stage: the engine of its board, or this host's, or a meter's."""
@@ -140,11 +141,13 @@ class Forecast:
         outcome = self.outcomes[stage]
         if outcome.entry:
             return outcome.entry
-        assert outcome.result
-        assert outcome.folder
-        outputs = outcome.result.outputs
-        hashes = {name: sha256(outcome.folder / path) for name, path in outputs.items()}
-        return Entry(folder=outcome.folder, result=outcome.result, sha256=hashes)
+        if stage not in self._unkept:
+            assert outcome.result
+            assert outcome.folder
+            outputs = outcome.result.outputs
+            hashes = {name: sha256(outcome.folder / path) for name, path in outputs.items()}
+            self._unkept[stage] = Entry(folder=outcome.folder, result=outcome.result, sha256=hashes)
+        return self._unkept[stage]
 
 
 class Pipeline(Forecast):

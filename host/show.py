@@ -83,15 +83,15 @@ def _results(records: Sequence[Mapping[str, Any]]) -> None:
     for model in dict.fromkeys(record["model"] for record in records):
         print(f"\n{model}")
         mine = [record for record in records if record["model"] == model]
-        metered = any(record["energy"] or record["energy_reason"] for record in mine)
-        columns = (*COLUMNS[:-2], ENERGY, *COLUMNS[-2:]) if metered else COLUMNS
-        table(columns, [_row(record, metered=metered) for record in mine])
+        has_energy = any(record["energy"] or record["energy_reason"] for record in mine)
+        columns = (*COLUMNS[:-2], ENERGY, *COLUMNS[-2:]) if has_energy else COLUMNS
+        table(columns, [_row(record, has_energy=has_energy) for record in mine])
         lines = itertools.chain(*map(_beside, mine), _without_energy(mine))
         for line in dict.fromkeys(lines):  # records share their conversions
             print(line)
 
 
-def _row(record: Mapping[str, Any], *, metered: bool) -> list[str | Text]:
+def _row(record: Mapping[str, Any], *, has_energy: bool) -> list[str | Text]:
     latency = record["latency_ms"] or {}
     status = record["status"] + (" (simulated)" if record["simulated"] else "")
     if record["energy"] and record["energy"]["simulated"] and not record["simulated"]:
@@ -107,7 +107,7 @@ def _row(record: Mapping[str, Any], *, metered: bool) -> list[str | Text]:
         _number(record["throughput_per_s"]),
         _number(record["load_ms"]),
         _number(record["peak_rss_mb"]),
-        *([_energy(record["energy"])] if metered else ()),
+        *([_energy(record["energy"])] if has_energy else ()),
         _correctness(record["correctness"]),
         Text(status, style=STYLES.get(record["status"], "red")),
     ]

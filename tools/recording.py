@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Callable, ContextManager, Optional, Protocol, 
 from tools.stage import Result, StageError, emit, write_json
 from tools.tally import Tally
 from tools.trace import TIME, Clock, Meta, Writer, read, this_host
+from tools.trace import chunk as as_chunk
 
 if TYPE_CHECKING:
     from tools.trace import Chunk
@@ -254,8 +255,6 @@ class Polled:
 
     def read(self) -> Chunk:
         """Ask as often as falls into 0.1 s."""
-        import numpy as np
-
         rows = []
         until_s = time.monotonic() + 0.1
         while self._next_s <= until_s:
@@ -270,8 +269,7 @@ class Polled:
             self._next_s = max(self._next_s + self.period_s, after_s)
         if not rows:
             time.sleep(max(0.0, until_s - time.monotonic()))
-        table = np.array(rows, dtype=np.float64).reshape(len(rows), 1 + len(self.columns))
-        return {name: table[:, index] for index, name in enumerate([TIME, *self.columns])}
+        return as_chunk(rows, self.columns)
 
 
 class Arrival:

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Dict, Sequence, Tuple
 
-from tools.trace import MARKER, TIME
+from tools.trace import TIME, channels_of
 
 if TYPE_CHECKING:
     import numpy as np
 
     from tools.trace import Chunk
-
-
-def channels_of(columns: Sequence[str]) -> Sequence[str]:
-    """Return the channels of a trace's columns, in their order."""
-    return list(dict.fromkeys(name.rpartition("_")[0] for name in columns if name not in (TIME, MARKER)))
 
 
 class Channel:

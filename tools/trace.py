@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -36,6 +36,20 @@ UNITS = ("a", "v", "w", "j")
 HINT = (
     "Give a trace of `runner.py power record`, or `runner.py power convert` a file of a meter's own program."
 )
+
+
+def channels_of(columns: Iterable[str]) -> list[str]:
+    """Return the channels of a trace's columns, in their order: `main` of `main_a` and `main_v`."""
+    names = (name.rpartition("_")[0] for name in columns if name not in (TIME, MARKER))
+    return list(dict.fromkeys(names))
+
+
+def chunk(rows: Sequence[Sequence[float]], columns: Sequence[str]) -> Chunk:
+    """Return rows of a time and a value for each column as the columns of a chunk."""
+    import numpy as np
+
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), 1 + len(columns))
+    return {name: table[:, index] for index, name in enumerate([TIME, *columns])}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +167,7 @@ class Trace:
     @property
     def channels(self) -> Sequence[str]:
         """Names of the channels, in the order of their columns; `main` of `main_a` and `main_v`."""
-        names = (name.rpartition("_")[0] for name in self.columns if name != MARKER)
-        return list(dict.fromkeys(names))
+        return channels_of(self.columns)
 
     def column(self, channel: str, unit: str) -> Optional[np.ndarray]:
         """Return one of a channel's columns: unit `a`, `v`, `w` or `j`; None if it has none."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from host.board.ssh import Connection
 from host.store import sha256
+from tools import shell_output
 from tools.stage import REQUEST, StageError
 
 SPARE_BYTES = 256 * 10**6  # a full root disk is a board that has to be flashed anew
@@ -115,14 +116,10 @@ def _look(connection: Connection, folder: str, files: Mapping[str, Path]) -> tup
         for key in {" ".join(files)}; do [ ! -f $key ] || hash $key; done"""
     limit_s = SHORT_S + sum(path.stat().st_size for path in files.values()) / SLOWEST_BYTES_PER_S
     text = connection.run(script, limit_s=limit_s).check("looking what is there already")
-    # Filesystem 1K-blocks Used Available Use% Mounted
-    space = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%", text)
-    if space is None:
-        message = f"the board's df cannot be read: {text[:200]!r}"
-        raise StageError(message, hint="Please report this line.")
+    free_bytes = shell_output.free_bytes(text, "the board")
     whole = {
         found
         for found, name in re.findall(r"^([0-9a-f]{64}) [ *](\w+)$", text, re.MULTILINE)
         if found == name
     }
-    return [key for key in files if key not in whole], int(space[1]) * 1024
+    return [key for key in files if key not in whole], free_bytes

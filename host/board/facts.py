@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from host.board.ssh import Connection, Destination
+from tools.shell_output import sections
 from tools.stage import StageError, Unavailable
 
 # Where a stand-in for a board has its files, and so the sign that it is one; unset on a board.
@@ -135,12 +135,6 @@ def parse(text: str) -> Facts:
         runtimes=runtimes,
         simulated=parts["simulated"].strip(),
     )
-
-
-def sections(text: str) -> Mapping[str, str]:
-    """Return the parts of an output that has `@@ name` lines."""
-    parts = re.split(r"^@@ (\w+)\n", text, flags=re.MULTILINE)[1:]
-    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def _docker(text: str) -> tuple[str, tuple[str, ...]]:

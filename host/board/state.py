@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from host.board.facts import ROOT, sections
+from host.board.facts import ROOT
 from host.board.guard import HOME, RESTORE
 from host.board.ssh import Connection
+from tools.shell_output import sections
 from tools.stage import InvalidRequest, Unavailable
 
 OFF_DEGC = -256.0  # a sensor that is off reads that on Tegra

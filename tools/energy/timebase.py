@@ -46,7 +46,7 @@ def examine(trace: Trace) -> Steps:
     steps = np.diff(trace.time_s)
     if not len(steps):
         message = "the trace has one sample"
-        raise Refused(message, hint="Record it anew.")
+        raise Refused(message, hint=ANEW)
     some = steps[:: max(len(steps) // 100_000, 1)]
     median_s = float(np.median(some))
     steady = _share_near(some, median_s) >= 0.9

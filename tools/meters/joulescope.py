@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from tools.meters.pending import Pending, chunk
+from tools.meters.pending import Pending, drained
 from tools.recording import Arrival, Attached
 from tools.stage import DeviceNotFound, InvalidRequest, StageError, Unsupported, first_line
-from tools.trace import Channel, Meta
+from tools.trace import Channel, Meta, chunk
 from tools.usb import Host
 
 if TYPE_CHECKING:
@@ -186,12 +186,7 @@ class Statistics:
         Raises:
             DeviceNotFound: none came for SILENCE_LIMIT_S.
         """
-        values = []
-        with contextlib.suppress(queue.Empty):
-            values.append(self._values.get(timeout=0.1))
-            while True:
-                values.append(self._values.get_nowait())
-        rows = self._pending.rows(values)
+        rows = self._pending.rows(drained(self._values))
         now_s = time.monotonic()
         if rows:
             self._heard_s = now_s

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from tools.meters.pending import Pending, chunk
+from tools.meters.pending import Pending
 from tools.recording import Arrival, Attached
 from tools.stage import DeviceNotFound, InvalidRequest, StageError
-from tools.trace import MARKER, Channel, Meta
+from tools.trace import MARKER, Channel, Meta, chunk
 from tools.usb import Host
 
 if TYPE_CHECKING:

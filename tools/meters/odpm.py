@@ -18,12 +18,12 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from tools.meters.pending import chunk
 from tools.names import nearest
 from tools.phone import Phone, choose
 from tools.recording import Arrival
+from tools.shell_output import sections
 from tools.stage import InvalidRequest, StageError, Unsupported
-from tools.trace import Channel, Meta
+from tools.trace import Channel, Meta, chunk
 
 if TYPE_CHECKING:
     from tools.trace import Chunk
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DEVICES = "/sys/bus/iio/devices/iio:device*"
 LOOK = f'for d in {DEVICES}; do [ -e "$d/energy_value" ] && echo "@@ $d" && cat "$d/enabled_rails"; done; :'
 READ = f'for d in {DEVICES}; do [ -e "$d/energy_value" ] && echo "@@ $d" && cat "$d/energy_value"; done; :'
+PATH = r"\S+"  # what a section is called
 ENABLED = re.compile(r"(?:CH\d+\[([^\]]+)\]|([^:\[\]]+)):(.*)")
 FIRST = re.compile(r"(?:t=)?(\d+)")
 ENERGY = re.compile(r"(?:CH\d+\(T=\d+\)\[([^\]]+)\]|([^,\[\]]+)),\s*(\d+)")
@@ -60,11 +61,6 @@ def parse_energy(text: str) -> tuple[float, dict[str, float]]:
     return int(first[1]) / 1e3, {rail[1] or rail[2]: int(rail[3]) / 1e6 for rail in rails if rail}
 
 
-def _sections(text: str) -> Mapping[str, str]:
-    parts = re.split(r"^@@ (\S+)\n", text, flags=re.MULTILINE)[1:]
-    return dict(zip(parts[::2], parts[1::2]))
-
-
 @contextlib.contextmanager
 def opened(serial: str, rate_hz: float, rail: str = "") -> Iterator[Counters]:
     """Yield a reader of one rail of a phone, or of all.
@@ -77,7 +73,7 @@ def opened(serial: str, rate_hz: float, rail: str = "") -> Iterator[Counters]:
     phone = choose(serial)
     state = phone.state()
     fed = {}
-    for text in _sections(phone.shell(LOOK).stdout).values():
+    for text in sections(phone.shell(LOOK).stdout, PATH).values():
         fed.update(parse_rails(text))
     yield Counters(phone, state.model, fed, rate_hz, rail, simulated=bool(state.simulated))
 
@@ -137,7 +133,7 @@ class Counters:
         return chunk(rows, self.columns)
 
     def _ask(self) -> tuple[float, dict[str, float]]:
-        texts = _sections(self._phone.shell(READ).stdout).values()
+        texts = sections(self._phone.shell(READ).stdout, PATH).values()
         found = [parse_energy(text) for text in texts if text.strip()]  # empty where it may not be read
         energies = {rail: energy for _, rails in found for rail, energy in rails.items()}
         if not energies:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import queue
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Callable, Deque, Generic, TypeVar
 
 from tools.stage import StageError
-from tools.trace import TIME
 
 if TYPE_CHECKING:
-    from tools.trace import Chunk
-
     Rows = Sequence[Sequence[float]]
 
 Item = TypeVar("Item")
@@ -43,9 +42,11 @@ class Pending(Generic[Item]):
         return rows
 
 
-def chunk(rows: Rows, columns: Sequence[str]) -> Chunk:
-    """Return rows of a time and a value for each column as the columns of a chunk."""
-    import numpy as np
-
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), 1 + len(columns))
-    return {name: table[:, index] for index, name in enumerate([TIME, *columns])}
+def drained(came: queue.SimpleQueue[Item]) -> list[Item]:
+    """Return what is in a queue, waiting for 0.1 s at most for the first of it."""
+    items: list[Item] = []
+    with contextlib.suppress(queue.Empty):
+        items.append(came.get(timeout=0.1))
+        while True:
+            items.append(came.get_nowait())
+    return items

@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Optional
 
-from tools.meters.pending import Pending, chunk
+from tools.meters.pending import Pending
 from tools.recording import Arrival
 from tools.stage import DeviceNotFound, StageError
-from tools.trace import Channel, Meta
+from tools.trace import Channel, Meta, chunk
 
 if TYPE_CHECKING:
     from tools.trace import Chunk

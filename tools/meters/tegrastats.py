@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from tools.meters import ina3221, rails
-from tools.meters.pending import Pending, chunk
+from tools.meters.pending import Pending, drained
 from tools.recording import Attached
 from tools.stage import DeviceNotFound, StageError
-from tools.trace import Channel, Clock, Meta, this_host
+from tools.trace import Channel, Clock, Meta, chunk, this_host
 
 if TYPE_CHECKING:
     from tools.trace import Chunk
@@ -116,12 +116,8 @@ class Lines:
             DeviceNotFound: the program ended.
             StageError: a line lacks a rail that the first one had.
         """
-        lines, self._kept = self._kept, []
-        with contextlib.suppress(queue.Empty):
-            lines.append(self._came.get(timeout=0.1))
-            while True:
-                lines.append(self._came.get_nowait())
-        return chunk(self._pending.rows(lines), self.columns)
+        kept, self._kept = self._kept, []
+        return chunk(self._pending.rows([*kept, *drained(self._came)]), self.columns)
 
     def _rows(self, came: tuple[float, str]) -> list[list[float]]:
         at_s, line = came

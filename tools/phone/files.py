@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from tools import shell_output
 from tools.stage import InvalidRequest, StageError, Unsupported, check_name
 
 if TYPE_CHECKING:
@@ -153,15 +153,11 @@ def _look(phone: Phone, place: str) -> tuple[Mapping[str, str], int]:
         exit 0"""
     hint = "A stock phone lets adb write below /data/local/tmp; is its storage encrypted and still locked?"
     text = phone.shell(lines, timeout_s=30).check(f"looking into {place}", hint)
-    # Filesystem 1K-blocks Used Available Use% Mounted
-    sizes = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%", text)
-    if sizes is None:
-        message = f"the phone's df cannot be read: {text[:200]!r}"
-        raise StageError(message, hint="Please report this line.")
+    free_bytes = shell_output.free_bytes(text, "the phone")
     said = text.splitlines()
     whole = {line.split(" ")[1] for line in said if line.startswith("is ") and f"was {line}" in said}
     hashes = (line.split(" ")[2:] for line in said if line.startswith("was sha256 "))
-    return {name: sha256 for name, sha256 in hashes if name in whole}, int(sizes[1]) * 1024
+    return {name: sha256 for name, sha256 in hashes if name in whole}, free_bytes
 
 
 def _check_space(phone: Phone, missing: list[_File], free_bytes: int) -> None:

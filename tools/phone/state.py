@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Optional
 
+from tools import shell_output
+
 if TYPE_CHECKING:
     from tools.phone.device import Phone
 
@@ -162,7 +164,7 @@ def read(phone: Phone) -> State:
 
 def parse(text: str) -> State:
     """Return the state that the output of `READ` describes."""
-    sections = _sections(text)
+    sections = shell_output.sections(text)
     properties = dict(re.findall(r"^\[([^]]+)\]: \[([^]]*)\]$", sections["properties"], re.MULTILINE))
     said = battery(sections["battery"])
     return State(
@@ -194,11 +196,6 @@ def parse(text: str) -> State:
         load_1m=_float(_found(r"^([\d.]+)", sections["load"])),
         simulated=properties.get(SIMULATED, ""),
     )
-
-
-def _sections(text: str) -> Mapping[str, str]:
-    parts = re.split(r"^@@ (\w+)\n", text, flags=re.MULTILINE)[1:]
-    return dict(zip(parts[::2], parts[1::2]))
 
 
 def _clusters(text: str) -> tuple[Cluster, ...]:

@@ -7,18 +7,16 @@ CUDA's events tell of the parts, and TensorRT's IProfiler of the layers, is of r
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Dict, List
 
 from tools import arrays, gate
 from tools import benchmark as shared
 from tools import profile as layer_times
-from tools.stage import Result, StageError, progress
+from tools.stage import Result, progress
 from tools.tensorrt import building, measuring
-from tools.tensorrt.measuring import Subject
+from tools.tensorrt.measuring import Subject, said_in_errors
 from tools.tensorrt.session import Session
 
 SPLIT_S = 1.0
@@ -69,7 +67,7 @@ def profile(subject: Subject, reference: Path, layers: Path) -> Result:
     _require_place(subject)
     session = _load(subject)
     metadata = {**session.metadata, "tolerance": gate.limits(expected, subject.target.precision)}
-    with _said(metadata):
+    with said_in_errors(metadata):
         correctness = gate.check(shared.infer_all(session, inputs), expected, subject.target.precision)
         shared.feed(session, inputs, 0)
         layer_times.write(layers, session.layer_times(SPLIT_S), COUNTERS)
@@ -89,13 +87,13 @@ def infer(subject: Subject, images: Path, answers: Path) -> Result:
 def _require_place(subject: Subject) -> None:
     """Raise InvalidRequest if the engine is of another place."""
     built, said = measuring.about(subject)
-    with _said(said):
+    with said_in_errors(said):
         building.require_place(built, subject.api, f"the engine {subject.engine.name}")
 
 
 def _load(subject: Subject) -> Session:
     built, said = measuring.about(subject)
-    with _said(said):
+    with said_in_errors(said):
         session = Session(
             subject.engine,
             built["dla_core"],
@@ -107,13 +105,3 @@ def _load(subject: Subject) -> Session:
     session.layers = said.pop("operations")
     session.metadata = {**said, **session.metadata, "warnings": warnings}
     return session
-
-
-@contextlib.contextmanager
-def _said(metadata: Dict[str, Any]) -> Iterator[None]:
-    """Name in every error what is known of the engine."""
-    try:
-        yield
-    except StageError as error:
-        error.metadata = {**metadata, **error.metadata}
-        raise

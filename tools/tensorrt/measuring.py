@@ -14,7 +14,7 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
@@ -201,13 +201,10 @@ def _check(subject: Subject, reference: Path, folder: Path) -> _Checked:
     inputs, expected = arrays.read_reference(reference)
     engine = _load(subject, folder)
     metadata = {**engine.metadata, "tolerance": gate.limits(expected, subject.target.precision)}
-    try:
+    with said_in_errors(metadata):
         progress(0.05, f"checking {len(expected)} outputs, a start of trtexec each")
         answers = infer_all(engine, inputs)
         correctness = gate.check(answers, expected, subject.target.precision)
-    except StageError as error:
-        error.metadata = {**metadata, **error.metadata}
-        raise
     return _Checked(engine, inputs, expected, answers, correctness, metadata)
 
 
@@ -216,12 +213,19 @@ def _load(subject: Subject, folder: Path) -> Engine:
     built, said = about(subject)
     engine = Engine(subject, built, folder)
     engine.metadata.update({**said, "warnings": [*said["warnings"], *_no_such_type(built)]})
-    try:
+    with said_in_errors(engine.metadata):
         building.require_place(built, subject.api, f"the engine {subject.engine.name}")
-    except StageError as error:
-        error.metadata = {**engine.metadata, **error.metadata}
-        raise
     return engine
+
+
+@contextlib.contextmanager
+def said_in_errors(metadata: Dict[str, Any]) -> Iterator[None]:
+    """Name in every error what is known of the engine."""
+    try:
+        yield
+    except StageError as error:
+        error.metadata = {**metadata, **error.metadata}
+        raise
 
 
 def about(subject: Subject) -> tuple[Dict[str, Any], Dict[str, Any]]:
