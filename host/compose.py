@@ -35,8 +35,8 @@ class Service:
     """How a tool runs. Fields are named as in the Compose format.
 
     `ports` (`127.0.0.1:host:container`, TCP) are published where the container has a network.
-    Host paths in `volumes` (`host:container:mode`) are absolute; /dev/null stands for a folder that this host
-    does not have. A service with `profiles` is built, pulled and pushed only by its name, as Compose starts
+    Host paths in `volumes` (`host:container:mode`) are absolute; /dev/null stands for what this host does
+    not have. A service with `profiles` is built, pulled and pushed only by its name, as Compose starts
     it only by its name. What the file does not say is None, False or empty.
     """
 

@@ -108,7 +108,7 @@ def power_meters() -> Iterable[Device]:
             details={"meter": name, "serial": one.serial},
             simulated=host.simulated,
         )
-        for name, command in meters.commands().items()
+        for name, command in meters.for_auto().items()
         for one in meters.present(command, host.root) or ()
     ]
     mend = "python runner.py power list says which are known"

@@ -13,7 +13,7 @@ from host.plan import Stage
 
 Found = dict[str, Any]
 OF_BOARD = "Measure it in a run without --device, with a meter of this machine's."
-METER = ("device", "serial", "firmware", "rate_hz", "supply_v")  # what is kept of what it says
+METER = ("device", "serial", "firmware", "rate_hz", "supply_v", "note")  # what is kept of what it says
 
 
 def of(
@@ -74,7 +74,10 @@ def _energy(said: Mapping[str, Any], meter: Mapping[str, Any]) -> Found:
         "inferences": said["window"]["inferences"],
         "channel": said["channel"],
         "scope": said["scope"],
-        "meter": {"name": said["meter"], **{key: meter[key] for key in METER if meter.get(key) is not None}},
+        "meter": {
+            "name": said["meter"],
+            **{key: meter[key] for key in METER if meter.get(key) not in (None, "")},
+        },
         "dropped": said["dropped"],
         "simulated": said["simulated"],
         "warnings": said["warnings"],

@@ -24,13 +24,18 @@ from tools.stage import Command, DeviceNotFound, InvalidRequest, StageError, Uns
 from tools.usb import Host
 
 AUTO = "auto"
-OF_BOARDS = "ina3221"  # what `auto` is on a board: files of the kernel, in every JetPack
+OF_BOARDS = "jetson"  # what `auto` is on a board
 LOCKS = (Path("/run/lock"), Path(tempfile.gettempdir()))  # of the host, whatever the work folder: the first
 
 
 def commands() -> Mapping[str, Command]:
     """Return the commands that record a trace, by their meter's name for `--meter`."""
     return {command.meter: command for command in toolbox.commands() if command.meter}
+
+
+def for_auto() -> Mapping[str, Command]:
+    """Return those of them that `auto` looks for: all but the ways to one that is among them."""
+    return {name: command for name, command in commands().items() if name not in _of_tool(command, "WAYS")}
 
 
 def present(command: Command, root: Path | None = None) -> list[Attached] | None:
@@ -44,8 +49,7 @@ def present(command: Command, root: Path | None = None) -> list[Attached] | None
 
 def host_only(command: Command) -> str:
     """Return why no container reaches a command's meter, "" if one does; its tool's `HOST_ONLY` says it."""
-    reasons: Mapping[str, str] = getattr(importlib.import_module(f"tools.{command.tool}"), "HOST_ONLY", {})
-    return reasons.get(command.meter, "")
+    return _of_tool(command, "HOST_ONLY").get(command.meter, "")
 
 
 def engine_for(command: Command, engine: Engine) -> Engine:
@@ -76,7 +80,7 @@ def choose(name: str, serial: str = "", *, boards: bool = False) -> tuple[Comman
             message = f"{name} does not record on a board: {why}"
             raise Unsupported(message, hint=f"--meter {OF_BOARDS} reads a Jetson's rails.")
         return known[name], {"meter_serial": serial}
-    wanted = known if name == AUTO else {name: known[name]}
+    wanted = for_auto() if name == AUTO else {name: known[name]}
     here = {meter: present(command) for meter, command in wanted.items()}
     if here.get(name, ()) is None:
         return known[name], {"meter_serial": serial}
@@ -201,6 +205,12 @@ def _opened(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         os.fchmod(descriptor, 0o666)
         return descriptor
+
+
+def _of_tool(command: Command, table: str) -> Mapping[str, str]:
+    """Return what the package of a command's tool says of its meters, if it does."""
+    said: Mapping[str, str] = getattr(importlib.import_module(f"tools.{command.tool}"), table, {})
+    return said
 
 
 def _module(command: Command) -> ModuleType:

@@ -132,7 +132,28 @@ def test_its_row_has_an_energy(project: Project, lab: VirtualBoard, argv: list[s
     assert {"VDD_SYS_GPU", "VDD_SYS_CPU", "VDD_SYS_SOC"} <= found["channels_w"].keys()
     assert {"trace", "windows", "energy"} <= record["files"].keys()
     assert "trtexec" in record["metadata"]["windows_of"]
-    assert project.results()["run"]["meter"]["name"] == "ina3221"
+    assert project.results()["run"]["meter"]["name"] == "jetson"
+    assert nothing_left(lab)
+
+
+@pytest.mark.tool
+@on_a_board
+def test_a_board_without_monitors_is_measured_by_tegrastats(
+    project: Project, lab: VirtualBoard, argv: list[str]
+) -> None:
+    lab.hide_monitors()
+    done = project.run(*argv, *METER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = only_record(project)
+    found = record["energy"]
+    assert found, record["energy_reason"]
+    assert (found["simulated"], found["meter"]["name"], found["channel"]) == (True, "tegrastats", "VDD_IN")
+    assert "no INA3221 with named rails" in found["meter"]["note"]
+    assert "tegrastats was read instead" in found["meter"]["note"]
+    true_mj = (LOADS["inferring"] - 1) * IDLE_W * record["metadata"]["window_inference_ms"]
+    low, high = found["net_ci95_mj"]
+    assert low <= true_mj <= high
+    assert high - low < 0.5 * true_mj
     assert nothing_left(lab)
 
 
@@ -180,9 +201,9 @@ def recorders(lab: VirtualBoard) -> list[int]:
 
 def test_which_meter_a_board_gets() -> None:
     command, params = meters.choose("auto", boards=True)
-    assert (command.full_name, params) == ("meters.ina3221", {"meter_serial": ""})
-    with pytest.raises(Unsupported, match="tegrastats does not record on a board: the program is the host's"):
-        meters.choose("tegrastats", boards=True)
+    assert (command.full_name, params) == ("meters.jetson", {"meter_serial": ""})
+    with pytest.raises(Unsupported, match="rapl does not record on a board: newer Docker"):
+        meters.choose("rapl", boards=True)
     with pytest.raises(InvalidRequest, match="there is no meter 'ina3222'"):
         meters.choose("ina3222", boards=True)
 
@@ -192,7 +213,7 @@ def test_a_plan_shows_where_the_meter_is(tmp_path: Path) -> None:
     project = Project(ROOT, tmp_path / "work", NOWHERE)
     done = project.run("plan", *network, "--meter", "auto", "--device", "127.0.0.1:9", "--json")
     stages = [stage["stage"] for stage in json.loads(done.stdout)["stages"]]
-    assert "meters.ina3221 of tensorrt.benchmark[fp32,127.0.0.1:9]" in stages
+    assert "meters.jetson of tensorrt.benchmark[fp32,127.0.0.1:9]" in stages
     assert not any("of onnx.benchmark" in stage for stage in stages)  # a board's meter is none of this host
 
 

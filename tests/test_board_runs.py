@@ -242,8 +242,8 @@ def test_a_board_that_cannot_have_the_meter_costs_no_latency(
     assert (record["status"], record["energy"]) == ("ok", None)
     assert record["latency_ms"]
     assert "the image mobile-accelerator/meters:0.1.0 could not be built" in record["energy_reason"]
-    refused = project.run(*arguments("benchmark", network, lab), "--meter", "tegrastats")
-    assert "tegrastats does not record on a board" in error(refused)
+    refused = project.run(*arguments("benchmark", network, lab), "--meter", "rapl")
+    assert "rapl does not record on a board" in error(refused)
     assert refused.returncode == 3
 
 

@@ -12,11 +12,10 @@ from pyarrow import parquet
 
 from host.engines.venv import tool_environment
 from tests.lab import virtual_board
-from tests.lab.virtual_board import VirtualBoard, python_image, tensorrt_image
+from tests.lab.virtual_board import VirtualBoard, meters_image, tensorrt_image
 from tests.project import LAB, NOWHERE, SMALL, Project
 from tools.stage import Unavailable
 from tools.tensorrt import jetpack
-from tools.usb import SIMULATED_HOST
 
 MISSING = virtual_board.missing()
 pytestmark = [pytest.mark.tool, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
@@ -96,9 +95,7 @@ def test_the_build_for_a_board_follows_its_l4t() -> None:
 def test_the_rails_of_a_board_are_recorded_there(
     tmp_path: Path, lab: VirtualBoard, tool_python: Callable[[str], Path]
 ) -> None:
-    command = python_image("meters", tool_python("meters"))
-    settings = [f"{SIMULATED_HOST}={lab.root}"]
-    lab.add_image("mobile-accelerator/meters:0.1.0", [*command[:1], *settings, *command[1:]])
+    lab.add_image("mobile-accelerator/meters:0.1.0", meters_image(lab.root, tool_python("meters")))
     project = Project(Path(__file__).parent.parent, tmp_path / "work", NOWHERE)
     argv = ["run", "meters.ina3221", "--model", "squeezenet", "--set", "duration_s=0.5"]
     done = project.run(*argv, "--device", lab.destination)

@@ -33,6 +33,8 @@ echo "@@ packages"
 dpkg-query --show --showformat '${{Package}} ${{Version}}\\n' nvidia-jetpack tensorrt libnvinfer8 libnvinfer10
 echo "@@ memory"; grep MemTotal "$root/proc/meminfo"
 echo "@@ machine"; uname -m
+echo "@@ tegrastats"
+for file in "$root"/usr/bin/tegrastats "$root"/home/*/tegrastats; do [ -x "$file" ] && echo "$file"; done
 echo "@@ docker"
 docker info --format 'is {{{{json .ServerVersion}}}} {{{{json .DefaultRuntime}}}} {{{{json .Runtimes}}}}' 2>&1
 exit 0
@@ -48,6 +50,7 @@ class Facts:
         tensorrt: what is installed on the board itself; on JetPack 5 and later it is in the image instead.
         docker: version of its Docker engine; `docker_problem` is the client's word where there is none.
         runtimes: the engine's, the default one first.
+        tegrastats: where NVIDIA's program of that name is.
         simulated: the folder that stands in for its files, "" for a real board.
     """
 
@@ -62,6 +65,7 @@ class Facts:
     docker: str
     docker_problem: str
     runtimes: tuple[str, ...]
+    tegrastats: str
     simulated: str
 
     @property
@@ -73,7 +77,7 @@ class Facts:
     def record(self) -> dict[str, Any]:
         """Return what a record says of the board."""
         said = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del said["docker_problem"], said["simulated"]
+        del said["docker_problem"], said["tegrastats"], said["simulated"]
         return {**said, "runtimes": list(self.runtimes)}
 
     def docker_error(self, destination: Destination, runtime: str | None = None) -> Unavailable | None:
@@ -133,6 +137,7 @@ def parse(text: str) -> Facts:
         docker=docker,
         docker_problem="" if docker else " ".join(parts["docker"].split())[:300].rstrip(".?"),
         runtimes=runtimes,
+        tegrastats=parts["tegrastats"].partition("\n")[0].strip(),
         simulated=parts["simulated"].strip(),
     )
 

@@ -341,6 +341,7 @@ def _services(place: guard.Place, known: facts.Facts) -> Mapping[str, Service]:
     hers["MOBILE_ACCELERATOR_WORK"] = f"{place.folder}/work"
     if "nvidia" in known.runtimes:
         hers["MOBILE_ACCELERATOR_NVIDIA"] = "nvidia"
+    hers["MOBILE_ACCELERATOR_TEGRASTATS"] = known.tegrastats or os.devnull
     given = {key: value for key, value in os.environ.items() if key not in sdks.variables().values()}
     services = load(ROOT / "compose.yaml", {**given, **hers})
     if not known.simulated:

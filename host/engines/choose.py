@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -35,8 +36,10 @@ def services(work: Path) -> Mapping[str, Service]:
     ports = [str(found.port) for found in power_monitors.find(Host()) if found.port]
     serial = {"MOBILE_ACCELERATOR_TTY": ports[0]} if ports else {}
     nvidia = {"MOBILE_ACCELERATOR_NVIDIA": "nvidia"} if NVIDIA.exists() else {}
+    program = shutil.which("tegrastats")
+    jetson = {"MOBILE_ACCELERATOR_TEGRASTATS": program} if program else {}
     paths = {**sdks.absolute(os.environ), "MOBILE_ACCELERATOR_WORK": str(work.resolve())}
-    environment = {**caller, **usb, **serial, **nvidia, **os.environ, **paths}
+    environment = {**caller, **usb, **serial, **nvidia, **jetson, **os.environ, **paths}
     return load(ROOT / "compose.yaml", environment)
 
 

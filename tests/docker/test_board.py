@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -135,3 +136,22 @@ def test_nothing_is_left_running_when_the_way_there_ends(
     done = project.run(*arguments("build", network, lab))
     assert done.returncode == 0, done.stderr
     assert lab.relay.carried_bytes - before < 100_000
+
+
+def test_its_tegrastats_runs_in_the_container_of_the_meter(
+    project: Project, lab: VirtualBoard, docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.hide_monitors()
+    monkeypatch.delenv("MOBILE_ACCELERATOR_BASE")
+    built = project.call(project.argv("images", "build", "meters", "--offline-base"))
+    assert built.returncode == 0, built.stderr
+    record = ["run", "meters.jetson", "--model", "squeezenet", "--set", "duration_s=0.5"]
+    done = project.run(*record, "--device", lab.destination)
+    assert done.returncode == 0, done.stderr
+    (result,) = (project.work / "runs" / "latest").resolve().rglob("result.json")
+    found = json.loads(result.read_text())["metadata"]
+    assert (found["meter"], found["board"]["destination"]) == ("tegrastats", lab.destination)
+    assert "tegrastats was read instead" in found["note"]
+    assert "VDD_SYS_GPU" in found["channels"]
+    assert found["simulated"]
+    assert running(lab, docker) == []

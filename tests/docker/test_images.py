@@ -224,6 +224,7 @@ def test_engine_and_compose_make_the_same_container(
         # of a meter that is shown live: else Compose takes over what means nothing, the engine leaves it out
         "MOBILE_ACCELERATOR_LIVE_NETWORK": "bridge",
         "MOBILE_ACCELERATOR_TTY": "/dev/tty",
+        "MOBILE_ACCELERATOR_TEGRASTATS": "/bin/true",
     }
     found = load(path, environment).values()
     services = [service for service in found if service.runtime != "nvidia"]  # which this engine lacks

@@ -30,6 +30,7 @@ from host.engines.venv import environment
 from host.images import OFFLINE_BASE
 from host.version import VERSION
 from tools.stage import Unavailable
+from tools.usb import SIMULATED_HOST
 
 HERE = Path(__file__).parent / "board"
 SFTP = "/usr/lib/openssh/sftp-server"
@@ -79,6 +80,7 @@ class VirtualBoard:
         self.root = folder / "root"
         self.log = folder / "sshd.log"
         self._docker = docker
+        self._monitors = "sys/bus/i2c/drivers/ina3221x"
         self._lay_out()
 
     def __enter__(self) -> VirtualBoard:
@@ -169,8 +171,7 @@ class VirtualBoard:
                 self.write(f"{folder}/scaling_{what}_freq", f"{khz}\n")
         for address, rails in RAILS.items():
             for channel, rail in enumerate(rails):
-                folder = f"sys/bus/i2c/drivers/ina3221x/0-{address}/iio:device{int(address) - 40}"
-                self.write(f"{folder}/rail_name_{channel}", f"{rail}\n")
+                self.write(f"{self._monitor(address)}/rail_name_{channel}", f"{rail}\n")
         self.move_rails(1.0)
         shutil.copytree(HERE / "bin", self.folder / "bin")
         if self._docker:
@@ -181,11 +182,22 @@ class VirtualBoard:
         """Set every rail's current to its usual one times `factor`."""
         for address, rails in RAILS.items():
             for channel in range(len(rails)):
-                folder = f"sys/bus/i2c/drivers/ina3221x/0-{address}/iio:device{int(address) - 40}"
+                folder = self._monitor(address)
                 ma = round(factor * 100 * (int(address) - 39 + channel))
                 self.write(f"{folder}/in_voltage{channel}_input", "19152\n")
                 self.write(f"{folder}/in_current{channel}_input", f"{ma}\n")
                 self.write(f"{folder}/in_power{channel}_input", f"{ma * 19152 // 1000}\n")
+
+    def hide_monitors(self) -> None:
+        """Be a board whose rails only tegrastats knows: the kernel's files are where that alone looks."""
+        before, self._monitors = self._monitors, "sys/kernel/monitors"
+        (self.root / "sys/kernel").mkdir(exist_ok=True)
+        (self.root / before).rename(self.root / self._monitors)
+        (self.root / "usr/bin").mkdir(parents=True)
+        shutil.copy(HERE / "tegrastats", self.root / "usr/bin")
+
+    def _monitor(self, address: str) -> str:
+        return f"{self._monitors}/0-{address}/iio:device{int(address) - 40}"
 
     @contextlib.contextmanager
     def rails_that_follow(self, load: Path, factors: Mapping[str, float]) -> Iterator[None]:
@@ -379,6 +391,12 @@ def tensorrt_image(folder: Path, python: Path) -> list[str]:
     return [env, f"MOBILE_ACCELERATOR_TRTEXEC={program}", *command]
 
 
+def meters_image(root: Path, python: Path) -> list[str]:
+    """Return the command of an image of the meters' tool, which sees the files of the board at `root`."""
+    env, *command = python_image("meters", python)
+    return [env, f"{SIMULATED_HOST}={root}", *command]
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -392,7 +410,7 @@ def _keygen(path: Path) -> None:
 
 
 def main() -> None:
-    """Be a board until standard input ends: a TX2 with TensorRT's image, or with --docker a real engine."""
+    """Be a board until standard input ends: a TX2 with two images, or with --docker a real engine."""
     parser = argparse.ArgumentParser(description="A board to try --device with, on this machine.")
     parser.add_argument("folder", type=Path, help="where its files are to be; it must not be there yet")
     parser.add_argument("--docker", action="store_true", help="with this host's own Docker and its images")
@@ -401,6 +419,8 @@ def main() -> None:
     with VirtualBoard(folder, docker=asked.docker) as lab:
         image = tensorrt_image(folder, environment("tensorrt", print))
         lab.add_image(f"mobile-accelerator/tensorrt-l4t:{VERSION}", image)
+        meters = meters_image(lab.root, environment("meters", print))
+        lab.add_image(f"mobile-accelerator/meters:{VERSION}", meters)
         run = "python runner.py all --model squeezenet --backend tensorrt"
         print(f"PATH={folder}/client:$PATH {run} --device {lab.destination}")
         print("It is there until you press Ctrl-D.", flush=True)

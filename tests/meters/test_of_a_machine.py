@@ -16,7 +16,7 @@ from host import ROOT
 from tests.lab import meter_trees
 from tests.meters.conftest import Record
 from tools import recording
-from tools.meters import ina3221, nvml, rapl, tegrastats
+from tools.meters import ina3221, jetson, nvml, rapl, tegrastats
 from tools.stage import DeviceNotFound, StageError
 from tools.trace import read
 
@@ -229,6 +229,28 @@ def test_tegrastats_that_fails(
     assert result.error["hint"]
     assert bool(trace) is kept
     assert not (trace and trace.meta.complete)
+
+
+@pytest.mark.parametrize("ways", [(), ("tegrastats",), ("ina3221", "tegrastats")])
+def test_the_rails_of_a_jetson_by_the_way_that_there_is(
+    tmp_path: Path, record: Record, ways: tuple[str, ...]
+) -> None:
+    if "tegrastats" in ways:
+        meter_trees.tegrastats(tmp_path, [NANO])
+    if "ina3221" in ways:
+        meter_trees.jetson(tmp_path, "Nano")
+    result, trace = record("jetson", tmp_path, duration_s=0.3)
+    if not ways:
+        assert result.error
+        assert "no INA3221 with named rails" in result.error["message"]
+        assert "there is no tegrastats" in result.error["message"]
+        assert jetson.present(tmp_path) == []
+        return
+    assert trace
+    assert trace.meta.meter == ways[0]
+    assert trace.channels[0] == "POM_5V_IN"
+    assert ("tegrastats was read instead" in trace.meta.note) == (ways[0] == "tegrastats")
+    assert ways[0] in jetson.present(tmp_path)[0].name.lower()
 
 
 def test_gpus_that_the_kernel_lists(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Power meters other than Monsoon's, each a module: what it measures, how it is read, what it says.
 
-    rapl, nvml, ina3221, tegrastats      of the machine that this runs on
+    rapl, nvml                           of the machine that this runs on
+    jetson                               of a Jetson board, by one of the ways ina3221 and tegrastats
     battery, odpm                        of a phone, over adb
     joulescope, lpm01a, ptdaemon         instruments
     replay                               a trace that was recorded
@@ -14,13 +15,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tools.meters import battery, ina3221, joulescope, lpm01a, nvml, odpm, ptdaemon, rapl, replay, tegrastats
+from tools.meters import (
+    battery,
+    ina3221,
+    jetson,
+    joulescope,
+    lpm01a,
+    nvml,
+    odpm,
+    ptdaemon,
+    rapl,
+    replay,
+    tegrastats,
+)
 from tools.meters.commands import tool
 
 __all__ = [
     "HOST_ONLY",
+    "WAYS",
     "battery",
     "ina3221",
+    "jetson",
     "joulescope",
     "lpm01a",
     "nvml",
@@ -36,7 +51,9 @@ __all__ = [
 HOST_ONLY: Mapping[str, str] = {
     "rapl": "newer Docker versions hide powercap from containers",
     "nvml": "its library is part of the host's driver",
-    "tegrastats": "the program is the host's",
     "lpm01a": "containers get no serial ports",
     "ptdaemon": "containers of tools have no network",
 }
+
+# Meters that are a way to another one, by whose name `auto` takes them.
+WAYS: Mapping[str, str] = {"ina3221": "jetson", "tegrastats": "jetson"}

@@ -44,6 +44,20 @@ def nvml(
     return recording.run(opened, trace, duration_s=duration_s, live_port=live_port)
 
 
+@tool.command(meter="jetson", on_board=True)
+def jetson(
+    trace: Output = TRACE,
+    meter_serial: str = "",
+    duration_s: float = 0.0,
+    live_port: int = 0,
+    rate_hz: float = 20.0,
+) -> Result:
+    """Record the supply rails of the Jetson board that this runs on, by ina3221 or else by tegrastats."""
+    _only_one("jetson", meter_serial)
+    opened = meters.jetson.opened(Host.current().root, rate_hz)
+    return recording.run(opened, trace, duration_s=duration_s, live_port=live_port)
+
+
 @tool.command(meter="ina3221", on_board=True)
 def ina3221(
     trace: Output = TRACE,
@@ -52,7 +66,7 @@ def ina3221(
     live_port: int = 0,
     rate_hz: float = 20.0,
 ) -> Result:
-    """Record the supply rails of the Jetson board that this runs on."""
+    """Record a Jetson board's supply rails from the kernel's files of its INA3221 monitors."""
     _only_one("ina3221", meter_serial)
     opened = meters.ina3221.opened(Host.current().root, rate_hz)
     return recording.run(opened, trace, duration_s=duration_s, live_port=live_port)
@@ -66,7 +80,7 @@ def tegrastats(
     live_port: int = 0,
     rate_hz: float = 10.0,
 ) -> Result:
-    """Record the supply rails that tegrastats prints on this Jetson board; ina3221 needs no program."""
+    """Record a Jetson board's supply rails from what NVIDIA's program tegrastats prints."""
     _only_one("tegrastats", meter_serial)
     opened = meters.tegrastats.opened(Host.current().root, rate_hz)
     return recording.run(opened, trace, duration_s=duration_s, live_port=live_port)

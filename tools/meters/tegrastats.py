@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/\d+(?:mW)?(?:/\d+(?:mW)?)?(?!\S)")
 FIRST_LINE_LIMIT_S = 10.0
 ARRIVAL_ERROR_S = 0.01  # from reading the monitors to here, a guess; the program does not tell
-NONE_HINT = "It is on NVIDIA's Jetson boards, and not in a container: run this on the board, --engine venv."
+NONE_HINT = "It is a program of NVIDIA's on Jetson boards; is this one? A container gets it from the runner."
 NO_RAILS = "Some boards print rails for root only: run it as root. Others have no monitors at all."
 SOURCE = "as ina3221; the program rounds to 1 mW"
 
