@@ -194,6 +194,7 @@ RAILS = {
     "meter": {"name": "ina3221", "device": "NVIDIA Jetson Orin Nano Developer Kit", "rate_hz": 20.0},
     "channel": "VDD_IN",
     "scope": "rail VDD_IN, the input of the module",
+    "budget_mj": {"window_edges": 0.00041, "spread": 0.0039},
     "channels_w": {"VDD_CPU_GPU_CV": 3.104, "VDD_IN": 7.6158, "VDD_SOC": 1.4271, "spare": -0.0004},
 }
 

@@ -35,6 +35,8 @@ document.documentElement.dataset.found = JSON.stringify({
   beyond: [...document.querySelectorAll(
     'p, dt, dd, h1, h2, h3, figure, svg.plot, summary, ul, .parts, .scroll, .badge')]
     .filter(element => box(element).right > innerWidth + 1).map(element => element.outerHTML.slice(0, 80)),
+  overflowing: [...document.querySelectorAll('.bars dd')]
+    .filter(element => element.scrollWidth > element.clientWidth).map(element => element.outerHTML),
   plotText: parseFloat(getComputedStyle(document.querySelector('svg.plot text')).fontSize)
     * box(document.querySelector('svg.plot')).width / 440,
   cards: getComputedStyle(document.querySelector('table.cards tbody tr')).display,
@@ -92,6 +94,7 @@ def test_page_in_a_browser(
     assert found["viewport"] == width
     assert found["content"] == width  # nothing makes the page scroll sideways
     assert not found["beyond"]
+    assert not found["overflowing"]  # a bar leaves its number the room that it takes
     assert (found["background"], found["dots"]) == tuple(map(_css_rgb, colours))
     assert len(found["plots"]) == 25
     assert min(found["plots"]) > 300

@@ -370,9 +370,9 @@ def of_channels(html: str) -> list[tuple[str, str, str]]:
 def test_the_power_of_a_meters_channels(render: Render, tmp_path: Path) -> None:
     html = render(samples.full_run(tmp_path))
     assert of_channels(html) == [
-        ("<strong>VDD_IN</strong>", "60.0%", "7.62&nbsp;W"),  # the energy's own
-        ("VDD_CPU_GPU_CV", "24.5%", "3.10&nbsp;W"),
-        ("VDD_SOC", "11.2%", "1.43&nbsp;W"),
+        ("<strong>VDD_IN</strong>", "45.0%", "7.62&nbsp;W"),  # the energy's own
+        ("VDD_CPU_GPU_CV", "18.3%", "3.10&nbsp;W"),
+        ("VDD_SOC", "8.4%", "1.43&nbsp;W"),
         ("spare", "0.0%", "-0.000400&nbsp;W"),  # an offset below zero has no bar
     ]
     assert html.count(f'aria-label="{CHANNELS}"') == 1  # of the row that has channels
@@ -387,8 +387,8 @@ def test_channels_are_named_as_the_meter_names_them(render: Render, tmp_path: Pa
     made["energy"] = samples.energy(23.0, channel="package-0", channels_w={"<b>core": 9.0, "package-0": 8.0})
     html = render(samples.write(tmp_path, [made]))
     assert of_channels(html) == [  # parts that overlap may read above the whole
-        ("<strong>package-0</strong>", "53.3%", "8.00&nbsp;W"),
-        ("&lt;b&gt;core", "60.0%", "9.00&nbsp;W"),
+        ("<strong>package-0</strong>", "40.0%", "8.00&nbsp;W"),
+        ("&lt;b&gt;core", "45.0%", "9.00&nbsp;W"),
     ]
 
 
