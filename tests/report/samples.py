@@ -187,7 +187,16 @@ def _add_energy(folder: Path, made: dict[str, Any], median_ms: float, number: in
         made["energy_reason"] = "the clocks of meter and host differ by 1.3 % between the signatures"
         made["energy_hint"] = "The trace's time base is wrong, or samples are missing. Record it anew."
     else:
-        made["energy"] = energy(watt * median_ms, simulated=number == 3)
+        made["energy"] = energy(watt * median_ms, simulated=number == 3, **(RAILS if number == 3 else {}))
+
+
+RAILS = {
+    "meter": {"name": "ina3221", "device": "NVIDIA Jetson Orin Nano Developer Kit", "rate_hz": 20.0},
+    "channel": "VDD_IN",
+    "scope": "rail VDD_IN, the input of the module",
+    "budget_mj": {"window_edges": 0.00041, "spread": 0.0039},
+    "channels_w": {"VDD_CPU_GPU_CV": 3.104, "VDD_IN": 7.6158, "VDD_SOC": 1.4271, "spare": -0.0004},
+}
 
 
 def energy(net_mj: float, **fields: Any) -> dict[str, Any]:

@@ -33,8 +33,10 @@ document.documentElement.dataset.found = JSON.stringify({
   dots: getComputedStyle(document.querySelector('svg.plot path[style*="--dots"]')).stroke,
   plots: [...document.querySelectorAll('svg.plot')].filter(visible).map(plot => box(plot).width),
   beyond: [...document.querySelectorAll(
-    'p, dd, h1, h2, h3, figure, svg.plot, summary, ul, .parts, .scroll, .badge')]
+    'p, dt, dd, h1, h2, h3, figure, svg.plot, summary, ul, .parts, .scroll, .badge')]
     .filter(element => box(element).right > innerWidth + 1).map(element => element.outerHTML.slice(0, 80)),
+  overflowing: [...document.querySelectorAll('.bars dd')]
+    .filter(element => element.scrollWidth > element.clientWidth).map(element => element.outerHTML),
   plotText: parseFloat(getComputedStyle(document.querySelector('svg.plot text')).fontSize)
     * box(document.querySelector('svg.plot')).width / 440,
   cards: getComputedStyle(document.querySelector('table.cards tbody tr')).display,
@@ -92,6 +94,7 @@ def test_page_in_a_browser(
     assert found["viewport"] == width
     assert found["content"] == width  # nothing makes the page scroll sideways
     assert not found["beyond"]
+    assert not found["overflowing"]  # a bar leaves its number the room that it takes
     assert (found["background"], found["dots"]) == tuple(map(_css_rgb, colours))
     assert len(found["plots"]) == 25
     assert min(found["plots"]) > 300
@@ -113,6 +116,7 @@ def test_text_has_contrast(theme: int) -> None:
             assert _contrast(colour[name], colour[back]) >= 4.5, (name, back)
         for name in ("dots", "mark"):
             assert _contrast(colour[name], colour[back]) >= 3, (name, back)
+    assert _contrast(colour["dots"], colour["stripe"]) >= 3  # a bar in a simulated row
     assert _contrast(colour["ink"], colour["warn-box"]) >= 4.5
     assert _contrast(colour["ink-2"], colour["stripe"]) >= 4.5
 

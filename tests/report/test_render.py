@@ -357,6 +357,53 @@ def test_energy_is_told_with_interval_idle_power_and_meter(render: Render, tmp_p
     assert page.text.count("SIMULATED") >= 3  # the stick's rows, its energy's among them
 
 
+CHANNELS = "Mean power in the windows"
+
+
+def of_channels(html: str) -> list[tuple[str, str, str]]:
+    """Name, length of the bar, and what is told of each channel, in the page's order."""
+    shown = html.split(f'aria-label="{CHANNELS}"')[1].split("</dl>")[0]
+    row = r'<dt>(.*?)</dt>\s*<dd><span class="bar" style="width: (.*?)"></span> (.*?)</dd>'
+    return re.findall(row, shown)
+
+
+def test_the_power_of_a_meters_channels(render: Render, tmp_path: Path) -> None:
+    html = render(samples.full_run(tmp_path))
+    assert of_channels(html) == [
+        ("<strong>VDD_IN</strong>", "45.0%", "7.62&nbsp;W"),  # the energy's own
+        ("VDD_CPU_GPU_CV", "18.3%", "3.10&nbsp;W"),
+        ("VDD_SOC", "8.4%", "1.43&nbsp;W"),
+        ("spare", "0.0%", "-0.000400&nbsp;W"),  # an offset below zero has no bar
+    ]
+    assert html.count(f'aria-label="{CHANNELS}"') == 1  # of the row that has channels
+    around = html.split(f'aria-label="{CHANNELS}"')[0].rsplit('<div class="plotrow', 1)[1]
+    assert around.startswith(" simulated")
+    assert "SIMULATED" in around
+    assert "not to be added up" in Page(html).text
+
+
+def test_channels_are_named_as_the_meter_names_them(render: Render, tmp_path: Path) -> None:
+    made = measured(tmp_path, latencies_ns(8, 300))
+    made["energy"] = samples.energy(23.0, channel="package-0", channels_w={"<b>core": 9.0, "package-0": 8.0})
+    html = render(samples.write(tmp_path, [made]))
+    assert of_channels(html) == [  # parts that overlap may read above the whole
+        ("<strong>package-0</strong>", "40.0%", "8.00&nbsp;W"),
+        ("&lt;b&gt;core", "45.0%", "9.00&nbsp;W"),
+    ]
+
+
+@pytest.mark.parametrize("channels", [{}, {"channels_w": {}}, {"channels_w": {"main": 4.2}}])
+def test_one_channel_has_no_power_of_its_own(
+    render: Render, tmp_path: Path, channels: dict[str, Any]
+) -> None:
+    made = measured(tmp_path, latencies_ns(8, 300))
+    made["energy"] = samples.energy(23.0, channel="main", **channels)
+    text = Page(render(samples.write(tmp_path, [made]))).text
+    assert "Uncertainty of the net energy" in text
+    assert CHANNELS not in text
+    assert "added up" not in text
+
+
 @pytest.mark.parametrize("simulated", [True, False])
 @pytest.mark.parametrize(
     ("file", "words"),

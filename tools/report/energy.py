@@ -20,13 +20,19 @@ PARTS = {  # of the uncertainty, as the energy tool names them -> for a reader
 
 @dataclasses.dataclass(frozen=True)
 class Energy:
-    """Energy of one inference in mJ; `idle_w` before and after the windows; `budget_mj` by part, as PARTS."""
+    """Energy of one inference in mJ; `idle_w` before and after the windows; `budget_mj` by part, as PARTS.
+
+    `channels_w` is the mean power of each of the meter's channels in the windows, in W; the energy is that of
+    `channel`, which the others may be parts of. Empty where nothing is said of them.
+    """
 
     gross_mj: float
     net_mj: float
     net_ci95_mj: tuple[float, float]
     idle_w: Mapping[str, Optional[float]]
     budget_mj: Mapping[str, float]
+    channel: str
+    channels_w: Mapping[str, float]
     aligned_by: str
     windows: int
     inferences: Optional[int]
@@ -52,6 +58,18 @@ class Energy:
         rows = [(PARTS.get(key, key), value, value**2 / total) for key, value in self.budget_mj.items()]
         return sorted((row for row in rows if row[1]), key=lambda row: -row[1])
 
+    @property
+    def channels(self) -> list[tuple[str, float, float]]:
+        """Return each channel's name, mean power (W), and that as a part of the largest; [] of a single one.
+
+        The energy's own channel is the first, then the one with the most power.
+        """
+        if len(self.channels_w) < 2:
+            return []
+        largest = max(0.0, *self.channels_w.values()) or 1.0
+        rows = [(key, value, max(0.0, value) / largest) for key, value in self.channels_w.items()]
+        return sorted(rows, key=lambda row: (row[0] != self.channel, -row[1]))
+
 
 def read(data: Optional[Mapping[str, Any]]) -> Optional[Energy]:
     """Return the energy in a record, None if it has none.
@@ -69,6 +87,8 @@ def read(data: Optional[Mapping[str, Any]]) -> Optional[Energy]:
         net_ci95_mj=(low, high),
         idle_w=idle,
         budget_mj={str(key): _number(value) for key, value in data.get("budget_mj", {}).items()},
+        channel=str(data.get("channel") or ""),
+        channels_w={str(key): _number(value) for key, value in data.get("channels_w", {}).items()},
         aligned_by=str(data["aligned_by"]),
         windows=int(data["windows"]),
         inferences=None if data.get("inferences") is None else int(data["inferences"]),
