@@ -141,7 +141,8 @@ def _beside(record: Mapping[str, Any]) -> Iterable[str]:
     if energy := record["energy"]:
         idle = (f"{_number(energy['idle_w'][side])} W {side}" for side in ("before", "after"))
         meter = energy["meter"].get("device") or energy["meter"]["name"]
-        about = f"gross {_number(energy['gross_mj'])} mJ, idle {', '.join(idle)}, by {meter}"
+        note = f" ({energy['meter']['note']})" if energy["meter"].get("note") else ""
+        about = f"gross {_number(energy['gross_mj'])} mJ, idle {', '.join(idle)}, by {meter}{note}"
         yield f"{_row_name(record)}: {about}"
     if record["status"] == "ok":
         warnings = record["metadata"].get("warnings", ())

@@ -150,6 +150,7 @@ def test_a_board_without_monitors_is_measured_by_tegrastats(
     assert (found["simulated"], found["meter"]["name"], found["channel"]) == (True, "tegrastats", "VDD_IN")
     assert "no INA3221 with named rails" in found["meter"]["note"]
     assert "tegrastats was read instead" in found["meter"]["note"]
+    assert found["meter"]["note"] in done.stdout
     true_mj = (LOADS["inferring"] - 1) * IDLE_W * record["metadata"]["window_inference_ms"]
     low, high = found["net_ci95_mj"]
     assert low <= true_mj <= high
