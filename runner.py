@@ -179,6 +179,7 @@ def fetch(
 def label(
     networks: Networks,
     running: Running,
+    boards: Boards,
     image: Annotated[
         Path | None, typer.Argument(help="A picture, or a folder of them; a generated one if left out.")
     ] = None,
@@ -205,8 +206,9 @@ def label(
         labels=labels,
         top=top,
         settings={**running.settings, "threads": threads},
+        devices=boards.devices,
     )
-    raise typer.Exit(labelling.carry_out(plan, running))
+    raise typer.Exit(labelling.carry_out(plan, running, boards))
 
 
 @app.command()

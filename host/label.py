@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from host import jobs, pictures, results, show, toolbox
-from host.options import Networks, Running
+from host.options import Boards, Networks, Running
 from host.pipeline import Outcome
 from host.plan import Planner, Stage, variants
 from tools.stage import InvalidRequest, WrongOutput, write_json
@@ -28,8 +29,11 @@ def plan(
     labels: Path | None,
     top: int,
     settings: Mapping[str, Any],
+    devices: Sequence[str] = (),
 ) -> jobs.Plan:
     """Return the plan: the reference graph's answers and each backend's in each precision, all of them named.
+
+    What has to answer on a board does so on each of `devices`.
 
     Raises:
         InvalidRequest: there is no such backend or precision, or the backend or the model cannot answer.
@@ -44,8 +48,9 @@ def plan(
         planner.add(name, {"top": top}, {"expected": expected})
         for backend in wanted:
             command = toolbox.find(f"{backend}.infer")
-            for params in variants(command, precisions):
-                answers = planner.add(command, params)
+            places = (devices if command.on_board else ()) or ("",)
+            for params, device in itertools.product(variants(command, precisions), places):
+                answers = planner.add(command, params, device=device)
                 sources = {"answers": answers} | (
                     {"expected": expected} if _comparable(answers, expected) else {}
                 )
@@ -75,13 +80,13 @@ def _is_generated(stage: Stage) -> bool:
     return any(need.command.full_name == "tf1.generate-weights" for need in stage.ancestors())
 
 
-def carry_out(plan: jobs.Plan, running: Running) -> int:
+def carry_out(plan: jobs.Plan, running: Running, boards: Boards) -> int:
     """Run the plan, show the table; return the exit code, that of a wrong output if a backend disagrees.
 
     Raises:
         StageError: there is no picture to look at, which is then all that there is to say.
     """
-    ran = jobs.execute(plan, running)
+    ran = jobs.execute(plan, running, boards=boards)
     document = describe(ran.stages, ran.outcomes) | {"weights": ran.document["run"]["weights"]}
     write_json(ran.folder / FILE, document)
     if running.as_json:
@@ -131,6 +136,7 @@ def _row(stage: Stage, outcomes: Mapping[Stage, Outcome]) -> dict[str, Any]:
         "backend": source.command.tool,
         "runtime": source.params.get("runtime", source.command.tool),
         "device": source.params.get("device", "CPU"),
+        "board": source.device or None,
         "precision": source.params.get("precision", "fp32"),
         "reference": "answers" not in stage.inputs,
         "generated_weights": _is_generated(source),
@@ -161,7 +167,8 @@ def _name(row: Mapping[str, Any]) -> str:
         return "reference"
     usual = (row["device"], row["precision"]) == ("CPU", "fp32")
     simulated = " (simulated)" if row["simulated"] else ""
-    return show.backend(row) + ("" if usual else f" {row['device']} {row['precision']}") + simulated
+    board = f" on {row['board']}" if row["board"] else ""
+    return show.backend(row) + ("" if usual else f" {row['device']} {row['precision']}") + board + simulated
 
 
 def _answer(row: Mapping[str, Any], index: int) -> Text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from host import label as labelling
 from host.options import Networks
 from host.plan import Planner, prepare
 from host.store import Store, sha256
+from tests.lab import virtual_board
+from tests.lab.virtual_board import VirtualBoard, tensorrt_image
 from tests.project import Project
 from tools.stage import InvalidRequest
 
@@ -63,6 +65,30 @@ def test_every_backend_says_what_the_reference_says(labelled: dict[str, Any]) ->
         assert [best["score"] for best in top] == sorted((best["score"] for best in top), reverse=True)
     assert labelled["generated_picture"]
     assert all(row["generated_weights"] for row in labelled["rows"])
+
+
+@pytest.mark.tool
+@pytest.mark.skipif(bool(virtual_board.missing()), reason="no sshd")
+def test_a_board_says_what_the_reference_says(
+    project: Project,
+    labelled: dict[str, Any],
+    tmp_path: Path,
+    tool_python: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with VirtualBoard(tmp_path / "board") as lab:
+        image = tensorrt_image(tmp_path, tool_python("tensorrt"))
+        lab.add_image("mobile-accelerator/tensorrt-l4t:0.1.0", image)
+        monkeypatch.setenv("PATH", lab.variables["PATH"])
+        there = ["--backend", "tensorrt", "--backend", "onnx", "--device", lab.destination]
+        _, row, *others = label(project, *there, "--precision", "fp32")["rows"]
+        assert (row["backend"], row["board"], row["simulated"]) == ("tensorrt", lab.destination, True)
+        assert (row["status"], row["agrees"]) == ("ok", True)
+        assert [other["board"] for other in others] == [None]
+        shown = project.run("label", *there, "--precision", "fp32", "--model", "squeezenet").stdout
+        assert f"on {lab.destination} (simulated)" in " ".join(shown.split())
+    refused = project.run("label", "--model", "squeezenet", "--backend", "onnx", "--device", "127.0.0.1:9")
+    assert "nothing of this runs on a board" in refused.stderr
 
 
 @pytest.mark.tool
