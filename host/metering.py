@@ -55,19 +55,16 @@ class Recording:
             self._start()
         elif event["meter"] == "stop":
             self._stop()
+            self._ended()
+            self._say(metered.STOPPED, {})
         elif event["meter"] == "none":
             why = event["error"]
             self._none = ERRORS.get(why["exit_code"], StageError)(why["message"], hint=why["hint"])
 
     def end(self) -> None:
         """Stop it, if the measuring stage did not, and wait for its file; kill it if it does not stop."""
-        if self._thread is None:
-            return
         self._stop()
-        self._thread.join(STOP_LIMIT_S)
-        if self._thread.is_alive():
-            self._session.kill()
-            self._thread.join()
+        self._ended()
 
     @property
     def problem(self) -> StageError | None:
@@ -93,15 +90,28 @@ class Recording:
             time.sleep(POLL_S)
         said = json.loads(started.read_text()) if started.exists() else {}
         self._is_late = not said and self._thread.is_alive()
-        write_json(self._beside / metered.SAMPLING, said)
+        self._say(metered.SAMPLING, said)
+
+    def _say(self, file: Path, said: Mapping[str, Any]) -> None:
+        """Tell the measuring stage by a file."""
+        write_json(self._beside / file, said)
         assert self._measuring
-        self._measuring.share(self._beside / metered.SAMPLING)
+        self._measuring.share(self._beside / file)
 
     def _record(self) -> None:
         self.outcome = self._run()
 
     def _stop(self) -> None:
         stop = self._folder / recording.STOP
-        if self._folder.is_dir() and not stop.exists():
+        if self._thread and self._folder.is_dir() and not stop.exists():
             stop.touch()
             self._session.share(stop)
+
+    def _ended(self) -> None:
+        """Wait for the end of what was told to stop; kill it if that does not come."""
+        if self._thread is None:
+            return
+        self._thread.join(STOP_LIMIT_S)
+        if self._thread.is_alive():
+            self._session.kill()
+            self._thread.join()

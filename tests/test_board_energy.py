@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -32,8 +33,9 @@ from tools.windows import Window, Windows
 
 on_a_board = pytest.mark.skipif(bool(virtual_board.missing()), reason="no sshd")
 IDLE_W = 0.2 * 19.152  # VDD_IN of the virtual board at rest
-LOADS = {"loading": 1.4, "inferring": 2.0}  # times that
+LOADS = {"loading": 1.4, "inferring": 2.0, "computing": 2.0}  # times that
 METER = ("--meter", "auto")
+TENSORRT = "images/mobile-accelerator_tensorrt-l4t_0.1.0"  # of the stand-in for Docker
 
 
 @pytest.fixture
@@ -133,6 +135,38 @@ def test_its_row_has_an_energy(project: Project, lab: VirtualBoard, argv: list[s
     assert {"trace", "windows", "energy"} <= record["files"].keys()
     assert "trtexec" in record["metadata"]["windows_of"]
     assert project.results()["run"]["meter"]["name"] == "jetson"
+    assert nothing_left(lab)
+
+
+@pytest.mark.tool
+@on_a_board
+@pytest.mark.skipif(not shutil.which("cc"), reason="the stand-in for libcuda.so.1 takes a C compiler")
+def test_a_row_of_the_python_module_has_an_energy(
+    project: Project, lab: VirtualBoard, argv: list[str], tmp_path: Path
+) -> None:
+    api = LAB / "tensorrt_api"
+    compiler = ["cc", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(api / "libcuda.c")]
+    subprocess.run(compiler, check=True)
+    here = [
+        f"LD_LIBRARY_PATH={tmp_path}",
+        f"MOBILE_ACCELERATOR_TENSORRT_PYTHON={api}",
+        "TRTEXEC_VERSION=8201",
+    ]
+    image = json.loads((lab.root / TENSORRT).read_text())
+    env, *command = image["command"]
+    lab.write(TENSORRT, json.dumps({**image, "command": [env, *here, *command]}))
+    done = project.run(*argv, *METER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = only_record(project)
+    assert record["metadata"]["timed_by"] == "tensorrt-python"
+    found = record["energy"]
+    assert found, record["energy_reason"]
+    assert found["simulated"]
+    assert found["idle_w"]["before"] == pytest.approx(IDLE_W, rel=0.01)
+    true_mj = (LOADS["computing"] - 1) * IDLE_W * record["metadata"]["window_inference_ms"]
+    low, high = found["net_ci95_mj"]
+    assert low <= true_mj <= high
+    assert high - low < 0.5 * true_mj
     assert nothing_left(lab)
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -331,6 +332,8 @@ def test_windows_hold_all_inferences_and_nothing_else(
     def sampling(event: dict[str, str]) -> None:
         if event == {"meter": "start"}:
             metered.SAMPLING.write_text(json.dumps({"resolution_s": 0.0002}))
+        else:
+            threading.Timer(0.2, metered.STOPPED.touch).start()
 
     ran: list[float] = []
     waiting: list[int] = []
@@ -346,6 +349,7 @@ def test_windows_hold_all_inferences_and_nothing_else(
     load = metered.one_by_one(infer) if requests == 1 else metered.in_flight(waiting.append, wait, requests)
     found = metered.make(load, 0.002, simulated=True)
     assert [event["meter"] for event in said] == ["start", "stop"]
+    assert metered.STOPPED.exists()  # until then nothing runs that would be in the trace
     made = windows.read(metered.WINDOWS)
     assert made.simulated
     assert len(made.windows) == metered.COUNT

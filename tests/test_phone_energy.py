@@ -204,6 +204,7 @@ def test_a_wrong_output_of_the_windows_is_the_rows(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(metered, "emit", lambda _: metered.SAMPLING.write_text('{"resolution_s": 0.01}'))
     monkeypatch.setattr(metering, "_play", lambda *_: (None, "the last output", 0))
     metered.ASKED.write_text("{}")
+    metered.STOPPED.touch()
     state: Any = type("State", (), {"plugged": "no", "simulated": ""})
 
     def check(output: Any) -> None:

@@ -7,6 +7,8 @@ So nothing samples while the latency is taken. It says "stop" when it has made, 
 
     rest, signature, rest, COUNT windows back to back, rest, signature, rest
 
+and rests until `STOPPED` says that the recording has ended: what it does next must not be in the trace.
+
 Where that cannot be it says "none" and why; the latency then stands, without an energy.
 
 The signature is the Barker code of length 7 (R. H. Barker, Group Synchronizing of Binary Digital Sequences,
@@ -33,6 +35,7 @@ from tools.windows import Window, Windows
 
 ASKED = Path("meter.json")
 SAMPLING = Path("sampling.json")
+STOPPED = Path("stopped.json")
 WINDOWS = Path("windows.json")
 BARKER_7 = (True, True, True, False, False, True, False)
 COUNT = 6  # windows: one more than the five that an energy takes
@@ -94,6 +97,7 @@ def by(play: Callable[[Schedule], Windows], inference_s: float) -> Dict[str, Any
         return {}
     made = play(schedule)
     emit({"meter": "stop"})
+    _wait_for(STOPPED)
     made.write(WINDOWS)
     return _compared(made.windows, inference_s)
 
@@ -216,12 +220,17 @@ def _agreed(inference_s: float) -> Optional[Schedule]:
 
 
 def _sampling() -> Mapping[str, Any]:
-    """Return what the host says of the meter when it samples; its time limit for the stage ends the wait."""
+    """Return what the host says of the meter when it samples."""
     emit({"meter": "start"})
-    while not SAMPLING.exists():
-        time.sleep(0.02)
+    _wait_for(SAMPLING)
     said: Mapping[str, Any] = json.loads(SAMPLING.read_text())
     return said
+
+
+def _wait_for(file: Path) -> None:
+    """Wait for a file of the host's; its time limit for the stage ends the wait."""
+    while not file.exists():
+        time.sleep(0.02)
 
 
 def _window(load: Load, length_s: float) -> Window:

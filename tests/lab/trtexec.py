@@ -13,7 +13,8 @@ TRTEXEC_COMPUTE     its compute capability (default 6.2)
 TRTEXEC_UNSUPPORTED operators that the parser is to refuse, with commas
 TRTEXEC_FAIL        `oom`: no memory to build; `truncated`: ended in the middle of a measurement;
                     `wrong`: the network computes something else
-TRTEXEC_LOAD        a file that is to say what goes on: `loading`, `inferring`, or `nothing`
+TRTEXEC_LOAD        a file that is to say what goes on: `loading`, `inferring`, or `nothing`; by the
+                    stand-in for the Python module `computing`, at each inference
 
 An engine is a line of JSON (version, compute capability, precision) and the ONNX file. Formats and messages
 are those of NVIDIA/TensorRT, samples/common and samples/trtexec of the branches release/8.2 to release/11.1,

@@ -55,6 +55,7 @@ TX2 = {
     "sys/class/thermal/cooling_device1/type": "gpu-balanced\n",
     "sys/class/thermal/cooling_device1/cur_state": "0\n",
 }
+AVERAGE_S = 0.02  # over which a monitor averages
 ZONES = {"BCPU-therm": 41000, "GPU-therm": 39500, "PMIC-Die": 100000, "CV0-therm": -256000}
 RAILS = {  # facts: TX2 of L4T 32, i2c address -> rails in the order of their channels
     "0040": ("VDD_SYS_GPU", "VDD_SYS_SOC", "VDD_4V0_WIFI"),
@@ -201,13 +202,19 @@ class VirtualBoard:
 
     @contextlib.contextmanager
     def rails_that_follow(self, load: Path, factors: Mapping[str, float]) -> Iterator[None]:
-        """Move the rails with what the file `load` says goes on, which `factors` has a factor for."""
+        """Move the rails with what the file `load` says goes on, which `factors` has a factor for.
+
+        What is `computing` is said anew by each inference, and over when none was for AVERAGE_S.
+        """
         ended = threading.Event()
 
         def follow() -> None:
             before = 0.0
             while not ended.wait(0.002):
-                factor = factors.get(load.read_text() if load.exists() else "", 1.0)
+                what = load.read_text() if load.exists() else ""
+                if what == "computing" and time.time() - load.stat().st_mtime > AVERAGE_S:
+                    what = ""
+                factor = factors.get(what, 1.0)
                 if factor != before:
                     self.move_rails(factor)
                     before = factor

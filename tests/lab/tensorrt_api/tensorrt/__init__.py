@@ -312,6 +312,7 @@ class IExecutionContext:
         arrays = [self._array(index, address) for index, address in enumerate(addresses)]
         count = self._engine._n_inputs
         inputs = {self._engine._values[index].name: arrays[index] for index in range(count)}
+        _program.load_is("computing")
         (computed,) = self._engine._session.run(None, inputs)
         if self._engine._precision != "fp32":
             computed = computed.astype(np.float16).astype(np.float32)
