@@ -184,11 +184,12 @@ def compare(
     trt_gpu: Input,
     reference: Input,
     trt_comparison: Output = "{model}.trt-compare.json",
-    precision: str = "fp32",
+    fp16: bool = False,  # not `precision`: that would have the planner give a file of float16 (host/plan.py)
     workspace_mib: int = 1024,
     n_inputs: int = 2,
 ) -> Result:
     """Compare each layer with ONNX Runtime by NVIDIA's Polygraphy, and name the first that is off."""
+    precision = "fp16" if fp16 else "fp32"
     order = polygraphy.Order(onnx, trt_gpu, reference, precision, workspace_mib, n_inputs)
     return polygraphy.compare(order, trt_comparison)
 

@@ -22,6 +22,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from tools import arrays, gate, onnx_models, vendor_sdk
 from tools.stage import (
+    DeviceNotFound,
     InvalidRequest,
     Result,
     SdkMissing,
@@ -32,13 +33,13 @@ from tools.stage import (
     progress,
     write_json,
 )
-from tools.tensorrt import building, failures, polygraphy_hooks, versions
+from tools.tensorrt import building, failures, measuring, polygraphy_hooks, versions
 
 SCHEMA = 1  # 1: first version
 VARIABLE = "MOBILE_ACCELERATOR_POLYGRAPHY"
 OLDEST: versions.Version = (0, 37, 0)
 STAR: versions.Version = (0, 50, 0)  # "*" says what "mark all" said, which 0.55 is to lose
-PRECISIONS = ("fp32", "fp16")
+OPTIONS = {"fp32": "", "fp16": " --set fp16=true"}  # of the command, by precision
 WORST = 5  # layers that a record names
 COMMAND = "python runner.py run tensorrt.compare --model NAME"
 INSTALL = (
@@ -46,6 +47,8 @@ INSTALL = (
     f"program if it is not on PATH: {VARIABLE}=PATH. docs/jetson.md"
 )
 FAILURES = (
+    (r"CUDA Error: (?:35|100)\b", DeviceNotFound, failures.NO_GPU),  # no driver, no GPU
+    (r"CUDA Error: 2\b", StageError, failures.NO_MEMORY),
     (r"Module: '\w+' is required but could not be imported.*", SdkMissing, INSTALL),
     (
         r"Module: 'tensorrt' version '[^']*' is installed, but version '[^']*' is required.*",
@@ -62,7 +65,7 @@ FAILURES = (
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """What is to be compared: a network on the first `n_inputs` of the reference's inputs."""
+    """What is to be compared, fp32 or fp16: a network on the first `n_inputs` of the reference's inputs."""
 
     onnx: Path
     gpu: Path
@@ -82,20 +85,12 @@ def compare(order: Order, path: Path) -> Result:
         DeviceNotFound, Unavailable, StageError: what TensorRT and Polygraphy failed of.
     """
     place = building.read_place(order.gpu)
-    _require(order, place)
-    program = find()
-    version = _version(program)
-    model = onnx_models.read(order.onnx)
-    with tempfile.TemporaryDirectory() as folder:
-        found = Path(folder, "found.jsonl")
-        variables = _write_order(order, onnx_models.input_shapes(model), found)
-        progress(0.05, f"TensorRT {place['tensorrt']} builds a network with all tensors for outputs")
-        _run([program, *_arguments(order.onnx, version)], folder, variables)
-        lines = [json.loads(line) for line in found.read_text().splitlines()] if found.exists() else []
-    if not lines:
-        message = "Polygraphy ended without an error, and compared nothing"
-        raise StageError(message, hint="The log has what it printed.")
-    return _judged(order, place, model, lines, path)
+    about = {"precision": order.precision, "device_name": place["gpu"], "tensorrt": place["tensorrt"]}
+    about["simulated"] = bool(place.get("simulated"))
+    with measuring.said_in_errors(about):
+        _require(order, place)
+        model = onnx_models.read(order.onnx)
+        return _judged(about, model, _compared(order, model), path)
 
 
 def find() -> str:
@@ -118,16 +113,32 @@ def named_in_hint(precision: str) -> Iterator[None]:
     try:
         yield
     except WrongOutput as error:
-        if precision in PRECISIONS:
-            error.hint += f" NVIDIA's Polygraphy may find the layer: {COMMAND} --set precision={precision}"
+        if precision in OPTIONS:
+            error.hint += f" NVIDIA's Polygraphy may find the layer: {COMMAND}{OPTIONS[precision]}"
         raise
+
+
+def _compared(order: Order, model: Any) -> List[Dict[str, Any]]:
+    """Run Polygraphy; return what polygraphy_hooks.compare_outputs wrote of each input."""
+    program = find()
+    version = _version(program)
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder, "found.jsonl")
+        variables = _write_order(order, onnx_models.input_shapes(model), found)
+        progress(0.05, "TensorRT builds the network with every layer's output among its own")
+        argv = [program, *_arguments(order.onnx, version)]
+        code, said = vendor_sdk.run(argv, Path(folder), variables)
+        if code:
+            raise _failed(said, code)
+        lines = found.read_text().splitlines() if found.exists() else []
+    if not lines:
+        message = "Polygraphy ended without an error, and compared nothing"
+        raise StageError(message, hint="The log has what it printed.")
+    return [json.loads(line) for line in lines]
 
 
 def _require(order: Order, place: Dict[str, Any]) -> None:
     """Raise what is wrong with an order, before anything is started."""
-    if order.precision not in PRECISIONS:
-        message = f"tensors are compared in {' and '.join(PRECISIONS)}, not in {order.precision}"
-        raise Unsupported(message, hint=f"{COMMAND} --set precision=fp16")
     if order.workspace_mib < 1 or order.n_inputs < 1:
         message = f"workspace_mib is {order.workspace_mib}, n_inputs {order.n_inputs}"
         raise InvalidRequest(message, hint="Give the builder's memory in MiB and how many inputs, e.g. 2.")
@@ -179,12 +190,6 @@ def _arguments(onnx: Path, version: versions.Version) -> List[str]:
     ]
 
 
-def _run(argv: List[str], folder: str, variables: Dict[str, str]) -> None:
-    code, said = vendor_sdk.run(argv, Path(folder), variables)
-    if code:
-        raise _failed(said, code)
-
-
 def _failed(said: str, code: int) -> StageError:
     """Return the error that Polygraphy's output stands for; TensorRT's own are in it."""
     for pattern, error, hint in FAILURES:
@@ -197,30 +202,27 @@ def _failed(said: str, code: int) -> StageError:
     return failures.error_of(said, found, "Polygraphy", f"Polygraphy ended with code {code}")
 
 
-def _judged(
-    order: Order, place: Dict[str, Any], model: Any, lines: List[Dict[str, Any]], path: Path
-) -> Result:
-    """Write what was found, and return what a record says of it."""
-    limit = gate.tolerance(order.precision)
+def _judged(about: Dict[str, Any], model: Any, lines: List[Dict[str, Any]], path: Path) -> Result:
+    """Write what was found, and return what a record says of it; `about` is of tensorrt.gpu."""
+    limit, versions_of = gate.tolerance(about["precision"]), lines[0]["versions"]
     tensors = _in_order(model, [line["tensors"] for line in lines], limit)
     beyond = [each for each in tensors if each["beyond"]]
-    worst = sorted(tensors, key=_badness, reverse=True)[:WORST]
-    first, module = lines[0], lines[0]["versions"]
-    about = {
-        "precision": order.precision,
+    said = {
+        **about,
+        "tensorrt": versions_of["tensorrt"],
+        "simulated": about["simulated"] or lines[0]["simulated"],
         "n_inputs": len(lines),
         "limit": {"error": limit.error, "noise": limit.noise},
-        "simulated": bool(place.get("simulated") or first["simulated"]),
         "first_beyond": beyond[0] if beyond else None,
-        "worst": worst,
+        "worst": sorted(tensors, key=_badness, reverse=True)[:WORST],
     }
-    only = {key: first[key] for key in ("only_in_tensorrt", "only_in_onnxruntime")}
-    write_json(path, {"schema": SCHEMA, "versions": module, **about, **only, "tensors": tensors})
+    only = {key: lines[0][key] for key in ("only_in_tensorrt", "only_in_onnxruntime")}
+    write_json(path, {"schema": SCHEMA, "versions": versions_of, **said, **only, "tensors": tensors})
     counts = {key: len(names) for key, names in only.items()}
     return Result(
         metrics={"tensors": len(tensors), "tensors_beyond": len(beyond), **counts},
-        metadata={**about, "device_name": place["gpu"], "warnings": _warnings(beyond, place, module)},
-        versions=module,
+        metadata={**said, "warnings": _warnings(beyond, about["tensorrt"], versions_of["tensorrt"])},
+        versions=versions_of,
     )
 
 
@@ -262,7 +264,7 @@ def _badness(tensor: Dict[str, Any]) -> Tuple[bool, float]:
     return tensor["times_limit"] is None, tensor["times_limit"] or 0.0
 
 
-def _warnings(beyond: List[Dict[str, Any]], place: Dict[str, Any], module: Dict[str, str]) -> List[str]:
+def _warnings(beyond: List[Dict[str, Any]], of_engines: str, of_polygraphy: str) -> List[str]:
     """Return what a reader should know: the layer that is asked for, and a TensorRT that is another."""
     said = []
     for each in beyond[:1]:
@@ -270,7 +272,6 @@ def _warnings(beyond: List[Dict[str, Any]], place: Dict[str, Any], module: Dict[
         how = "of another size or not finite" if off is None else f"off by {off:.2%} of its range"
         first = f"the first layer beyond the limit is {each['node']} ({each['operator']})"
         said.append(f"{first}, whose output {each['tensor']} is {how}.")
-    if versions.parse(module["tensorrt"]) != versions.parse(place["tensorrt"]):
-        text = f"Polygraphy's Python has TensorRT {module['tensorrt']}, an engine is of {place['tensorrt']}"
-        said.append(f"{text}: their kernels differ.")
+    if versions.parse(of_polygraphy) != versions.parse(of_engines):
+        said.append(f"Polygraphy's Python has TensorRT {of_polygraphy}, engines are built by {of_engines}.")
     return said

@@ -1,9 +1,10 @@
 """What Polygraphy calls: the builder's settings, the inputs, and the comparison of all tensors.
 
 polygraphy.py names this file to it as the script for all three. It runs in Polygraphy's own Python, which
-may be a 3.6 (JetPack 4), with NumPy and nothing of this project: no import from it, no newer syntax. The environment
-variable VARIABLE is the path of a JSON file, see `polygraphy._write_order`. Polygraphy reads the file anew
-for each call, so nothing is kept here: each input's comparison becomes a line of the file `found`.
+may be a 3.6 (JetPack 4), with NumPy and nothing of this project: no import from it, no newer syntax. The
+environment variable VARIABLE is the path of a JSON file, see `polygraphy._write_order`. Polygraphy reads
+this file anew for each call, so nothing is kept here: each input's comparison becomes a line of the file
+`found`.
 """
 
 import json
@@ -56,7 +57,7 @@ def compare_outputs(by_tensorrt: Any, by_onnxruntime: Any) -> Dict[str, bool]:
     }
     with Path(_order()["found"]).open("a") as file:
         file.write(json.dumps(said) + "\n")
-    return {name: True for name in common}
+    return dict.fromkeys(common, True)
 
 
 def distance(found: Any, expected: Any) -> Dict[str, Any]:

@@ -78,7 +78,8 @@ class Logger(ILogger):
 
 
 class IOutputAllocator(_Overridden):
-    pass
+    def reallocate_output_async(self, *given: Any) -> int:
+        return int(self.reallocate_output(*given[:-1]))  # type: ignore[attr-defined]
 
 
 class IProfiler(_Overridden):
@@ -165,7 +166,10 @@ class INetworkDefinition:
 
         self.data, graph = data, onnx.load_from_string(data).graph
         self._marked = [value.name for value in graph.output]
-        names = {*(value.name for value in graph.input), *(name for node in graph.node for name in node.output)}
+        names = {
+            *(value.name for value in graph.input),
+            *(name for node in graph.node for name in node.output),
+        }
         names -= {tensor.name for tensor in graph.initializer}
         tensors = {name: ITensor(self._marked, name) for name in names}
         for node in graph.node:
@@ -227,6 +231,8 @@ class IBuilderConfig:
     def __init__(self) -> None:
         self.flags, self.workspace, self.default_device_type = 1 << BuilderFlag.TF32, 0, DeviceType.GPU
         self.DLA_core, self.num_optimization_profiles = -1, 0
+        if _NUMBER < 110000:
+            self.int8_calibrator = None
 
     def set_flag(self, flag: int) -> None:
         self.flags |= 1 << flag
@@ -450,10 +456,10 @@ class IExecutionContext:
         arrays = [self._array(index, address) for index, address in enumerate(addresses)]
         count = self._engine._n_inputs
         inputs = {self._engine._values[index].name: arrays[index] for index in range(count)}
-        for array, computed in zip(arrays[count:], self._engine._session.run(None, inputs)):
+        for index, computed in enumerate(self._engine._session.run(None, inputs), count):
             if self._engine._precision != "fp32":
                 computed = computed.astype(np.float16).astype(np.float32)
-            array[...] = computed[..., ::-1] if _FAIL == "wrong" else computed
+            arrays[index][...] = computed[..., ::-1] if _FAIL == "wrong" else computed
         return inputs
 
     def _array(self, index: int, address: int) -> Any:
