@@ -230,8 +230,9 @@ def test_there_is_no_such_dla(boards: Boards) -> None:
 def test_what_is_wrong_or_of_another_place_gets_no_time(boards: Boards) -> None:
     with boards("8201") as board:
         built = board.built()
-    with boards("8201", fail="wrong") as board, pytest.raises(WrongOutput):
+    with boards("8201", fail="wrong") as board, pytest.raises(WrongOutput) as caught:
         board.stage("benchmark", built, budget_s=0.5)
+    assert "run tensorrt.compare" in caught.value.hint
     with boards("8502") as board:
         with pytest.raises(InvalidRequest, match=r"here is 8.5.2 and not 8.2.1"):
             board.stage("benchmark", built, budget_s=0.5)

@@ -3,7 +3,7 @@
 It runs where TensorRT is: in NVIDIA's image on a PC, in that of an L4T on a board (`jetpack`). It is driven
 by its Python module (`bindings`, `cuda`, `session`, `by_python`) where that is, else by NVIDIA's program
 trtexec (`trtexec`, `versions`, `log`, `measuring`); `places` chooses. `checking` and `operators` need no
-TensorRT.
+TensorRT. `polygraphy` finds the layer at which an engine goes wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,18 @@ from typing import Any, Dict
 from tools import onnx_models
 from tools.benchmark import Target, said_of
 from tools.stage import Input, Output, Result, Tool, Unsupported, write_json
-from tools.tensorrt import building, by_python, checking, jetpack, log, measuring, places, ranges, versions
+from tools.tensorrt import (
+    building,
+    by_python,
+    checking,
+    jetpack,
+    log,
+    measuring,
+    places,
+    polygraphy,
+    ranges,
+    versions,
+)
 
 tool = Tool(
     "tensorrt",
@@ -130,7 +141,7 @@ def benchmark(
 ) -> Result:
     """Check the engine against the reference, then measure its single-stream latency, and its layers."""
     target = _target(device, precision, budget_s)
-    with said_of(target):
+    with said_of(target), polygraphy.named_in_hint(precision):
         subject = measuring.Subject(trt_engine, trt_built, trt_gpu, target, cuda_graph, transfers, spin_wait)
         return _way(subject).benchmark(subject, reference, samples, profile)
 
@@ -162,9 +173,25 @@ def profile(
 ) -> Result:
     """Check the engine against the reference, then measure the time of each of its layers."""
     target = _target("GPU", precision, 1.0)
-    with said_of(target):
+    with said_of(target), polygraphy.named_in_hint(precision):
         subject = measuring.Subject(trt_engine, trt_built, trt_gpu, target)
         return _way(subject).profile(subject, reference, trt_layers)
+
+
+@tool.command(cached=False, on_board=True)
+def compare(
+    onnx: Input,
+    trt_gpu: Input,
+    reference: Input,
+    trt_comparison: Output = "{model}.trt-compare.json",
+    fp16: bool = False,  # not `precision`: that would have the planner give a file of float16 (host/plan.py)
+    workspace_mib: int = 1024,
+    n_inputs: int = 2,
+) -> Result:
+    """Compare each layer with ONNX Runtime by NVIDIA's Polygraphy, and name the first that is off."""
+    precision = "fp16" if fp16 else "fp32"
+    order = polygraphy.Order(onnx, trt_gpu, reference, precision, workspace_mib, n_inputs)
+    return polygraphy.compare(order, trt_comparison)
 
 
 @tool.parser

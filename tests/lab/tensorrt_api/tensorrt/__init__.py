@@ -3,7 +3,11 @@
 It runs networks by ONNX Runtime, on the memory and the stream of the stand-in for CUDA's driver
 (../libcuda.c); everything of it is simulated, and `SIMULATED` says so. Versions, GPU, failures and the
 format of engines are those of the stand-in for trtexec (tests/lab/trtexec.py), by the same variables; one
-more failure is `capture`: the network cannot be captured as a CUDA graph.
+more failure is `capture`: the network cannot be captured as a CUDA graph. TRTEXEC_WRONG_LAYER is a layer
+that computes 1.5 times what it should.
+
+Beside what the tool calls there is what NVIDIA's Polygraphy does, 0.37 to 0.53: the layers of a network,
+whose outputs it marks, and outputs whose memory a user's allocator has.
 
 Names, signatures and what each version lacks: python/src of NVIDIA/TensorRT, branches release/8.2, 8.5, 8.6,
 10.3 and 11.1.
@@ -15,6 +19,7 @@ import ctypes
 import enum
 import importlib.util
 import json
+import math
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +49,9 @@ _old = "" if _NUMBER >= 110000 else "FP16 INT8 "
 BuilderFlag = enum.IntEnum("BuilderFlag", f"{_old}GPU_FALLBACK TF32", start=0)
 _batch = "STRONGLY_TYPED" if _NUMBER >= 110000 else "EXPLICIT_BATCH"
 NetworkDefinitionCreationFlag = enum.IntEnum("NetworkDefinitionCreationFlag", _batch, start=0)
+LayerType = enum.IntEnum("LayerType", "CONVOLUTION CONSTANT SHAPE", start=0)
+TensorFormat = enum.IntEnum("TensorFormat", "LINEAR CHW16 HWC", start=0)
+float32, float16, int8, int32 = DataType.FLOAT, DataType.HALF, DataType.INT8, DataType.INT32
 _TYPES = {"tensor(float)": DataType.FLOAT, "tensor(int32)": DataType.INT32}
 
 
@@ -63,6 +71,15 @@ def _require(given: Any, kind: type) -> Any:
 
 class ILogger(_Overridden):
     Severity = enum.IntEnum("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE", start=0)
+
+
+class Logger(ILogger):
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = ILogger.Severity
+
+
+class IOutputAllocator(_Overridden):
+    def reallocate_output_async(self, *given: Any) -> int:
+        return int(self.reallocate_output(*given[:-1]))  # type: ignore[attr-defined]
 
 
 class IProfiler(_Overridden):
@@ -91,7 +108,7 @@ class Builder:
     def create_network(self, flags: int = 0) -> Any:
         if _NUMBER < 100000 and flags != 1:
             _say(self._logger, "the ONNX parser only supports networks with an explicit batch dimension")
-        return SimpleNamespace(data=b"", explicit=flags == 1)
+        return INetworkDefinition()
 
     def create_builder_config(self) -> Any:
         return IBuilderConfig()
@@ -107,7 +124,7 @@ class Builder:
             return _say(self._logger, _standin.NO_MEMORY)
         self._say_where(network, config)
         about = {"version": _program.version, "compute": _program.compute, "precision": precision}
-        return _standin.MAGIC + json.dumps(about).encode() + b"\n" + network.data
+        return _standin.MAGIC + json.dumps(about).encode() + b"\n" + network.marked()
 
     def _calibrated(self, config: Any) -> bool:
         calibrator = _require(config.int8_calibrator, IInt8EntropyCalibrator2)
@@ -134,11 +151,78 @@ def _has_flag(config: Any, name: str) -> bool:
     return name in BuilderFlag.__members__ and bool(config.flags & 1 << BuilderFlag[name])
 
 
+class INetworkDefinition:
+    """A network of the ONNX file's nodes as layers."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.num_inputs, self.num_outputs, self.num_layers = 0, 0, 0
+        self._layers: list[Any] = []
+        self._marked: list[str] = []
+
+    def read(self, data: bytes) -> None:
+        """Take an ONNX file's content."""
+        import onnx
+
+        self.data, graph = data, onnx.load_from_string(data).graph
+        self._marked = [value.name for value in graph.output]
+        names = {
+            *(value.name for value in graph.input),
+            *(name for node in graph.node for name in node.output),
+        }
+        names -= {tensor.name for tensor in graph.initializer}
+        tensors = {name: ITensor(self._marked, name) for name in names}
+        for node in graph.node:
+            kind = LayerType.__members__.get(node.op_type.upper(), LayerType.CONVOLUTION)
+            given = [tensors[name] for name in node.input if name in tensors]
+            self._layers.append(ILayer(kind, given, [tensors[name] for name in node.output]))
+        self.num_layers = len(self._layers)
+
+    def __len__(self) -> int:
+        return self.num_layers
+
+    def __getitem__(self, index: int) -> Any:
+        return self._layers[index]
+
+    def mark_output(self, tensor: Any) -> None:
+        self._marked.append(tensor.name)
+
+    def unmark_output(self, tensor: Any) -> None:
+        self._marked.remove(tensor.name)
+
+    def marked(self) -> bytes:
+        """Return the ONNX file with the marked outputs."""
+        import onnx
+
+        model = onnx.load_from_string(self.data)
+        if self._marked == [value.name for value in model.graph.output]:
+            return self.data
+        del model.graph.output[:]
+        model.graph.output.extend(map(onnx.helper.make_empty_tensor_value_info, self._marked))
+        return bytes(model.SerializeToString())
+
+
+class ITensor:
+    def __init__(self, marked: list[str], name: str) -> None:
+        self._marked, self.name = marked, name
+
+    @property
+    def is_network_output(self) -> bool:
+        return self.name in self._marked
+
+
+class ILayer:
+    def __init__(self, kind: Any, inputs: list[ITensor], outputs: list[ITensor]) -> None:
+        self.type, self.num_inputs, self.num_outputs = kind, len(inputs), len(outputs)
+        self.get_input, self.get_output = inputs.__getitem__, outputs.__getitem__
+
+
 class IBuilderConfig:
     __slots__ = (  # as in pybind11, what is not there cannot be set
         "DLA_core",
         "default_device_type",
         "flags",
+        "num_optimization_profiles",
         "profiling_verbosity",
         "workspace",
         *(("int8_calibrator",) if _NUMBER < 110000 else ()),
@@ -146,12 +230,18 @@ class IBuilderConfig:
 
     def __init__(self) -> None:
         self.flags, self.workspace, self.default_device_type = 1 << BuilderFlag.TF32, 0, DeviceType.GPU
+        self.DLA_core, self.num_optimization_profiles = -1, 0
+        if _NUMBER < 110000:
+            self.int8_calibrator = None
 
     def set_flag(self, flag: int) -> None:
         self.flags |= 1 << flag
 
     def clear_flag(self, flag: int) -> None:
         self.flags &= ~(1 << flag)
+
+    def get_flag(self, flag: int) -> bool:
+        return bool(self.flags & 1 << flag)
 
     def set_memory_pool_limit(self, pool: int, pool_size: int) -> None:
         assert pool == MemoryPoolType.WORKSPACE
@@ -169,11 +259,12 @@ class IBuilderConfig:
 class OnnxParser:
     def __init__(self, network: Any, logger: ILogger) -> None:
         self._network, self._logger = network, _require(logger, ILogger)
+        self.num_errors = 0
 
     def parse_from_file(self, model: str) -> bool:
         import onnx
 
-        self._network.data = Path(model).read_bytes()
+        self._network.read(Path(model).read_bytes())
         refused = set(filter(None, os.environ.get("TRTEXEC_UNSUPPORTED", "").split(",")))
         for index, node in enumerate(onnx.load_from_string(self._network.data).graph.node):
             if node.op_type in refused:
@@ -182,8 +273,12 @@ class OnnxParser:
                 _say(self._logger, f"ModelImporter.cpp:773: While parsing node number {index} {where}:")
                 _say(self._logger, f'ModelImporter.cpp:775: name: "{node.name}"\nop_type: "{node.op_type}"\n')
                 _say(self._logger, _standin.NO_PLUGIN)
+                self.num_errors += 1
                 return False
         return True
+
+    def get_error(self, index: int) -> str:
+        return f"In node {index}: UNSUPPORTED_NODE"
 
 
 class Runtime:
@@ -202,13 +297,33 @@ class Runtime:
         return ICudaEngine(data, about["precision"])
 
 
+def _spoilt(data: bytes) -> bytes:
+    """Return the network with TRTEXEC_WRONG_LAYER computing something else."""
+    import numpy as np
+    import onnx
+
+    model = onnx.load_from_string(data)
+    nodes = list(model.graph.node)
+    for at, node in enumerate(nodes):
+        if node.name != os.environ.get("TRTEXEC_WRONG_LAYER"):
+            continue
+        made, right = node.output[0], f"{node.output[0]} as it should be"
+        node.output[0] = right
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1.5), "too much"))
+        del model.graph.node[:]
+        wrong = onnx.helper.make_node("Mul", [right, "too much"], [made])
+        model.graph.node.extend([*nodes[: at + 1], wrong, *nodes[at + 1 :]])
+        return bytes(model.SerializeToString())
+    return data
+
+
 class ICudaEngine:
     def __init__(self, data: bytes, precision: str) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
-        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(_spoilt(data), options, providers=["CPUExecutionProvider"])
         self._data, self._precision, self._session = data, precision, session
         self._values = [*session.get_inputs(), *session.get_outputs()]
         self._n_inputs = len(session.get_inputs())
@@ -218,6 +333,9 @@ class ICudaEngine:
 
     def _dtype(self, index: int) -> Any:
         return _TYPES[self._values[index].type]
+
+    def _size(self, index: int) -> int:
+        return 4 * math.prod(self._shape(index))  # bytes; both types have four
 
     def _index(self, name: str) -> int:
         return [value.name for value in self._values].index(name)
@@ -239,6 +357,12 @@ class ICudaEngine:
 
         def get_tensor_dtype(self, name: str) -> Any:
             return self._dtype(self._index(name))
+
+        def get_tensor_format(self, name: str) -> Any:
+            return TensorFormat.LINEAR
+
+        def is_shape_inference_io(self, name: str) -> bool:
+            return False
 
     if _NUMBER < 100000:
 
@@ -271,15 +395,35 @@ class IExecutionContext:
         self._engine, self._addresses = engine, [0] * len(engine._values)
         self._works: list[Any] = []  # that a stream may still call
         self._graph: list[Any] = []
+        self._allocators: dict[str, Any] = {}
+        self.active_optimization_profile = 0
         self.profiler: Any = None
 
     if _NUMBER >= 8500:
+
+        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            return self._engine.get_tensor_shape(name)
+
+        def get_tensor_address(self, name: str) -> int:
+            return self._addresses[self._engine._index(name)]
 
         def set_tensor_address(self, name: str, memory: int) -> bool:
             self._addresses[self._engine._index(name)] = memory
             return True
 
+        def set_output_allocator(self, name: str, output_allocator: Any) -> bool:
+            self._allocators[name] = _require(output_allocator, IOutputAllocator)
+            return True
+
         def execute_async_v3(self, stream_handle: int) -> bool:
+            for name, allocator in self._allocators.items():
+                index = self._engine._index(name)
+                given = (name, self._addresses[index], self._engine._size(index), 256)
+                if _NUMBER >= 100000:
+                    self._addresses[index] = allocator.reallocate_output_async(*given, stream_handle)
+                else:
+                    self._addresses[index] = allocator.reallocate_output(*given)
+                allocator.notify_shape(name, self._engine._shape(index))
             return self._enqueue(list(self._addresses), stream_handle)
 
     if _NUMBER < 100000:
@@ -313,17 +457,16 @@ class IExecutionContext:
         count = self._engine._n_inputs
         inputs = {self._engine._values[index].name: arrays[index] for index in range(count)}
         _program.load_is("computing")
-        (computed,) = self._engine._session.run(None, inputs)
-        if self._engine._precision != "fp32":
-            computed = computed.astype(np.float16).astype(np.float32)
-        arrays[count][...] = computed[..., ::-1] if _FAIL == "wrong" else computed
+        for index, computed in enumerate(self._engine._session.run(None, inputs), count):
+            if self._engine._precision != "fp32":
+                computed = computed.astype(np.float16).astype(np.float32)
+            arrays[index][...] = computed[..., ::-1] if _FAIL == "wrong" else computed
         return inputs
 
     def _array(self, index: int, address: int) -> Any:
         import numpy as np
 
-        shape = self._engine._shape(index)
+        shape, size = self._engine._shape(index), self._engine._size(index)
         kind = {"FLOAT": np.float32, "INT32": np.int32}[self._engine._dtype(index).name]
-        size = int(np.prod(shape)) * np.dtype(kind).itemsize
         memory = (ctypes.c_char * size).from_address(_cuda.standin_address(address))
         return np.frombuffer(memory, kind).reshape(shape)
