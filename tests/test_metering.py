@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 
 from host import meters
+from tests.lab import meter_trees
 from tests.lab.virtual_usb import VirtualHost
 from tests.project import LAB, SMALL, Project
 from tools import arrays, metered, windows
 from tools.recording import Attached
 from tools.stage import Command, DeviceNotFound, InvalidRequest, StageError
+from tools.usb import SIMULATED_HOST
 
 LOCK = LAB / "meter" / "requirements.txt"
 BUSY_W, IDLE_W = 4.0, 2.0  # of the stand-in
@@ -316,6 +318,17 @@ def test_which_meter(
         return
     with pytest.raises(error, match=said):
         meters.choose(name, serial)
+
+
+def test_a_jetson_with_two_ways_to_its_rails_is_one_meter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SIMULATED_HOST, str(tmp_path))
+    meter_trees.jetson(tmp_path, "Nano")
+    meter_trees.tegrastats(tmp_path, ["POM_5V_IN 933/933"])
+    command, params = meters.choose("auto")
+    assert (command.full_name, params) == ("meters.jetson", {"meter_serial": ""})
+    assert [meters.choose(name)[0].meter for name in ("ina3221", "tegrastats")] == ["ina3221", "tegrastats"]
 
 
 @pytest.mark.parametrize("requests", [1, 3])

@@ -17,9 +17,13 @@ import numpy as np
 import pytest
 import uv
 
+from host import ROOT
 from host.engines.venv import tool_environment
+from host.version import VERSION
 from tests.conftest import stages_in
-from tests.project import LAB
+from tests.lab import virtual_board
+from tests.lab.virtual_board import VirtualBoard, tensorrt_image
+from tests.project import LAB, NOWHERE, SMALL, Project
 from tools import gate
 from tools.stage import DeviceNotFound, InvalidRequest, Result, SdkMissing, StageError, Unsupported
 from tools.tensorrt import polygraphy, polygraphy_hooks
@@ -95,6 +99,32 @@ def test_all_layers_of_a_right_engine_are_within_the_limits(
     worst = max(each["error_rel"] for each in written["tensors"])
     assert (0 < worst < 1e-3) if precision == "fp16" else worst == 0  # what float16 rounds off
     assert result.versions["polygraphy"] == "0.53.6"
+
+
+@pytest.mark.tool
+@needs_compiler
+@pytest.mark.skipif(bool(virtual_board.missing()), reason="no sshd")
+def test_the_layer_is_found_on_a_board(
+    lab: Path, tmp_path: Path, tool_python: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small.toml").write_text(SMALL)
+    settings = [
+        f"LD_LIBRARY_PATH={lab}",
+        f"MOBILE_ACCELERATOR_TENSORRT_PYTHON={API}",
+        f"{polygraphy.VARIABLE}={lab / 'polygraphy-with-tensorrt'}",
+        "TRTEXEC_VERSION=100300",
+        "TRTEXEC_WRONG_LAYER=wide",
+    ]
+    with VirtualBoard(tmp_path / "board") as board:
+        env, *command = tensorrt_image(tmp_path, tool_python("tensorrt"))
+        board.add_image(f"mobile-accelerator/tensorrt-l4t:{VERSION}", [env, *settings, *command])
+        monkeypatch.setenv("PATH", board.variables["PATH"])
+        project = Project(ROOT, tmp_path / "work", NOWHERE)
+        argv = ["run", "tensorrt.compare", "--model", "small", "--model-file", str(tmp_path / "small.toml")]
+        argv += ["--input", f"onnx={lab / 'small.onnx'}", "--input", f"reference={lab / 'small.npz'}"]
+        done = project.run(*argv, "--device", board.destination)
+    assert done.returncode == 0, done.stderr
+    assert "the first layer beyond the limit is wide (Conv)" in " ".join(done.stdout.split())
 
 
 @pytest.mark.tool

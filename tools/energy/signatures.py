@@ -140,13 +140,17 @@ def _best(total: np.ndarray, allowed: np.ndarray, blocks: int, lobe: float) -> i
 
 
 def _refuse_gaps(power: Power, bounds: Sequence[Sequence[float]]) -> None:
-    """Refuse a place where not every load of the patterns is above every rest: a step is alike to some."""
+    """Refuse a place where not every load of the patterns is above every rest: a step is alike to some.
+
+    A sample in which an edge is says neither of them, so one at each end of a load and of a rest is left out.
+    """
     import numpy as np
 
     loads, rests = [], []
     for each in bounds:
-        edges = np.array([each[0] - LEAD_S, *each, each[-1] + LEAD_S])
-        mean_w, _ = power.known(edges[:-1], edges[1:])
+        edge_s = min(power.step_s, float(np.diff(each).min()) / 4)
+        edges = np.array([each[0] - LEAD_S - 2 * edge_s, *each, each[-1] + LEAD_S + 2 * edge_s])
+        mean_w, _ = power.known(edges[:-1] + edge_s, edges[1:] - edge_s)
         loads += mean_w[1::2].tolist()
         rests += mean_w[::2].tolist()
     between = np.nanmean(loads) - np.nanmean(rests)  # of a rest beyond the trace's end nothing is known
