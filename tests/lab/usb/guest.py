@@ -68,8 +68,12 @@ class Guest:
         """Boot, run a program as root, switch off.
 
         The guest sees the host's files as the caller does. What it writes is gone with it, but for
-        `shared`, a folder that has the same path in both (without a space).
+        `shared`, a folder that has the same path in both (without a space). It has a /tmp and a /run of its
+        own.
         """
+        if {Path("/tmp"), Path("/run")} & {*cwd.parents} and shared not in (cwd, *cwd.parents):
+            message = f"{cwd} is not there in the guest, which has a /tmp and a /run of its own"
+            raise RuntimeError(message)
         (shared / "program").write_text(f"cd {shlex.quote(str(cwd))}\nexec {shlex.join(argv)}\n")
         console, code, output = shared / "console.txt", shared / "code", shared / "output"
         machine = subprocess.Popen(self._qemu(shared, console), stdin=subprocess.DEVNULL)
