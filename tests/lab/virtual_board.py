@@ -182,9 +182,12 @@ class VirtualBoard:
     def move_rails(self, factor: float) -> None:
         """Set every rail's current to its usual one times `factor`."""
         for address, rails in RAILS.items():
-            for channel in range(len(rails)):
+            for channel, rail in enumerate(rails):
                 folder = self._monitor(address)
-                ma = round(factor * 100 * (int(address) - 39 + channel))
+                usual_ma = (
+                    200 if rail == "VDD_IN" else 10 * (int(address) - 39 + channel)
+                )  # it has the others
+                ma = round(factor * usual_ma)
                 self.write(f"{folder}/in_voltage{channel}_input", "19152\n")
                 self.write(f"{folder}/in_current{channel}_input", f"{ma}\n")
                 self.write(f"{folder}/in_power{channel}_input", f"{ma * 19152 // 1000}\n")
