@@ -13,7 +13,7 @@ from rich.text import Text
 from host import jobs, pictures, results, show, toolbox
 from host.options import Boards, Networks, Running
 from host.pipeline import Outcome
-from host.plan import Planner, Stage, variants
+from host.plan import Planner, Stage, places, variants
 from tools.stage import InvalidRequest, WrongOutput, write_json
 
 FILE = "labels.json"  # in the run's folder
@@ -48,8 +48,7 @@ def plan(
         planner.add(name, {"top": top}, {"expected": expected})
         for backend in wanted:
             command = toolbox.find(f"{backend}.infer")
-            places = (devices if command.on_board else ()) or ("",)
-            for params, device in itertools.product(variants(command, precisions), places):
+            for params, device in itertools.product(variants(command, precisions), places(command, devices)):
                 answers = planner.add(command, params, device=device)
                 sources = {"answers": answers} | (
                     {"expected": expected} if _comparable(answers, expected) else {}

@@ -173,6 +173,11 @@ class Planner:
         return merged
 
 
+def places(command: Command, devices: Sequence[str]) -> Sequence[str]:
+    """Return where a command runs: on each of the boards if it has to be on one, "" for here."""
+    return (devices if command.on_board else ()) or ("",)
+
+
 def main_job(
     planner: Planner, backends: Iterable[str], precisions: Sequence[str] = (), devices: Sequence[str] = ()
 ) -> list[Stage]:
@@ -184,7 +189,7 @@ def main_job(
     for backend in backends:
         for command in toolbox.tools()[backend].commands.values():
             if command.measures:
-                for device in (devices if command.on_board else ()) or ("",):
+                for device in places(command, devices):
                     for params in variants(command, precisions):
                         planner.add(command, params, device=device)
     return planner.stages

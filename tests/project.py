@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,16 @@ layers = [
 ]
 """
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "work", "tests", "docs")
+
+
+def soon(what: Callable[[], object], limit_s: float = 15.0) -> bool:
+    """Whether something is so within a while."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.02)
+    return False
 
 
 @dataclasses.dataclass(frozen=True)

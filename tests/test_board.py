@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from host.session import Session
 from host.store import sha256
 from tests.lab import virtual_board
 from tests.lab.virtual_board import VirtualBoard
+from tests.project import soon
 from tools.stage import DeviceNotFound, InvalidRequest, Request, StageError, Unavailable
 
 MISSING = virtual_board.missing()
@@ -64,16 +64,6 @@ def model(tmp_path: Path) -> Path:
 
 def send(taken: tuple[Connection, guard.Place], *paths: Path) -> int:
     return carry.send(taken[0], taken[1].folder, {sha256(path): path for path in paths})
-
-
-def soon(what: Callable[[], bool], limit_s: float = 15.0) -> bool:
-    """Whether something is so within a while."""
-    end = time.monotonic() + limit_s
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_what_is_there_is_not_sent_again_and_what_changed_is(

@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,41 +19,40 @@ import numpy as np
 import pytest
 
 from host import ROOT, meters
-from host.engines.venv import tool_environment
 from tests.lab import virtual_board
-from tests.lab.virtual_board import VirtualBoard
-from tests.project import LAB, NOWHERE, SMALL, Project
+from tests.lab.tensorrt_lab import API, COMPILER, build_library, inputs_of_small_network, write_small_network
+from tests.lab.virtual_board import VirtualBoard, meters_image, tensorrt_image
+from tests.project import LAB, NOWHERE, SMALL, Project, soon
 from tools import energy, metered
 from tools.stage import InvalidRequest, Unsupported
 from tools.tensorrt import log, measuring
 from tools.trace import Channel, Clock, Meta, Trace
-from tools.usb import SIMULATED_HOST
 from tools.windows import Window, Windows
 
 on_a_board = pytest.mark.skipif(bool(virtual_board.missing()), reason="no sshd")
 IDLE_W = 0.2 * 19.152  # VDD_IN of the virtual board at rest
 LOADS = {"loading": 1.4, "inferring": 2.0, "computing": 2.0}  # times that
 METER = ("--meter", "auto")
-TENSORRT = "images/mobile-accelerator_tensorrt-l4t_0.1.0"  # of the stand-in for Docker
+HURRIED = f"PYTHONPATH={LAB / 'hurried'}:{ROOT}"
+LIMIT_S = 60.0
+
+
+def add_tensorrt(lab: VirtualBoard, folder: Path, python: Path, *settings: str) -> None:
+    """Give the board TensorRT's image; its rails follow what that does by the file `load` in `folder`."""
+    image = tensorrt_image(folder, python, f"TRTEXEC_LOAD={folder / 'load'}", HURRIED, *settings)
+    lab.add_image("mobile-accelerator/tensorrt-l4t:0.1.0", image)
 
 
 @pytest.fixture
 def lab(
     tmp_path: Path, tool_python: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[VirtualBoard]:
-    program, load = tmp_path / "trtexec", tmp_path / "load"
-    program.write_text(f'#!/bin/sh\nexec {tool_python("tensorrt")} {LAB / "trtexec.py"} "$@"\n')
-    program.chmod(0o755)
+    load = tmp_path / "load"
     with VirtualBoard(tmp_path / "board") as lab, lab.rails_that_follow(load, LOADS):
-        variables = {
-            "tensorrt": [f"MOBILE_ACCELERATOR_TRTEXEC={program}", f"TRTEXEC_LOAD={load}"],
-            "meters": [f"{SIMULATED_HOST}={lab.root}"],
-        }
-        for tool, settings in variables.items():
-            paths = f"PYTHONPATH={LAB / 'hurried'}:{ROOT}"
-            command = ["env", paths, "PYTHONUNBUFFERED=1", *settings, str(tool_python(tool)), "-m"]
-            service = {"tensorrt": "tensorrt-l4t"}.get(tool, tool)
-            lab.add_image(f"mobile-accelerator/{service}:0.1.0", [*command, f"tools.{tool}"])
+        add_tensorrt(lab, tmp_path, tool_python("tensorrt"))
+        lab.add_image(
+            "mobile-accelerator/meters:0.1.0", meters_image(lab.root, tool_python("meters"), HURRIED)
+        )
         monkeypatch.setenv("PATH", lab.variables["PATH"])
         yield lab
 
@@ -68,12 +66,8 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture
 def argv(tmp_path: Path, lab: VirtualBoard, tool_python: Callable[[str], Path]) -> list[str]:
     """A measurement on the board, of a network whose files are given, so that no TensorFlow is needed."""
-    made = [str(tool_python("tensorrt")), str(LAB / "small_network.py"), str(tmp_path)]
-    subprocess.run(made, check=True, env=tool_environment())
-    with np.load(tmp_path / "small.npz") as every:
-        np.savez(tmp_path / "few.npz", **{name: every[name][2:5] for name in every.files})
-    inputs = {"onnx": tmp_path / "small.onnx", "reference": tmp_path / "few.npz"}
-    given = [word for name, path in inputs.items() for word in ("--input", f"{name}={path}")]
+    write_small_network(tmp_path, tool_python("tensorrt"), 3)
+    given = inputs_of_small_network(tmp_path)
     network = ["--model", "small", "--model-file", str(tmp_path / "small.toml")]
     return ["run", "tensorrt.benchmark", *network, *given, "--set", "budget_s=1", "--device", lab.destination]
 
@@ -83,17 +77,23 @@ def only_record(project: Project) -> dict[str, Any]:
     return record
 
 
+def run(project: Project, argv: list[str]) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """Run with the meter; return how it ended, and the record."""
+    done = project.run(*argv, *METER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done, only_record(project)
+
+
+def the_truth_is_inside(record: dict[str, Any], factor: float) -> None:
+    """Assert that a record's net energy is that of a load of `factor` times the idle power."""
+    true_mj = (factor - 1) * IDLE_W * record["metadata"]["window_inference_ms"]
+    low, high = record["energy"]["net_ci95_mj"]
+    assert low <= true_mj <= high
+    assert high - low < 0.5 * true_mj
+
+
 def nothing_left(lab: VirtualBoard) -> bool:
-    return soon(lambda: not lab.containers() and not (lab.cache / "work").exists())
-
-
-def soon(what: Callable[[], object], limit_s: float = 60.0) -> bool:
-    end = time.monotonic() + limit_s
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.05)
-    return False
+    return soon(lambda: not lab.containers() and not (lab.cache / "work").exists(), LIMIT_S)
 
 
 def start(project: Project, argv: list[str]) -> subprocess.Popen[str]:
@@ -116,9 +116,7 @@ def in_windows(lab: VirtualBoard) -> list[Path]:
 @pytest.mark.tool
 @on_a_board
 def test_its_row_has_an_energy(project: Project, lab: VirtualBoard, argv: list[str]) -> None:
-    done = project.run(*argv, *METER)
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = only_record(project)
+    _, record = run(project, argv)
     found = record["energy"]
     assert found, record["energy_reason"]
     assert record["latency_ms"]
@@ -126,10 +124,7 @@ def test_its_row_has_an_energy(project: Project, lab: VirtualBoard, argv: list[s
     assert (found["aligned_by"], found["windows"]) == ("clock", metered.COUNT)
     assert found["idle_w"]["before"] == pytest.approx(IDLE_W, rel=0.01)  # not that of starting trtexec
     assert found["idle_w"]["after"] == pytest.approx(IDLE_W, rel=0.01)
-    true_mj = (LOADS["inferring"] - 1) * IDLE_W * record["metadata"]["window_inference_ms"]
-    low, high = found["net_ci95_mj"]
-    assert low <= true_mj <= high
-    assert high - low < 0.5 * true_mj
+    the_truth_is_inside(record, LOADS["inferring"])
     assert found["channels_w"]["VDD_IN"] == pytest.approx(2 * IDLE_W, rel=0.02)
     assert {"VDD_SYS_GPU", "VDD_SYS_CPU", "VDD_SYS_SOC"} <= found["channels_w"].keys()
     assert {"trace", "windows", "energy"} <= record["files"].keys()
@@ -140,33 +135,20 @@ def test_its_row_has_an_energy(project: Project, lab: VirtualBoard, argv: list[s
 
 @pytest.mark.tool
 @on_a_board
-@pytest.mark.skipif(not shutil.which("cc"), reason="the stand-in for libcuda.so.1 takes a C compiler")
+@pytest.mark.skipif(not shutil.which(COMPILER), reason="the stand-in for libcuda.so.1 takes a C compiler")
 def test_a_row_of_the_python_module_has_an_energy(
-    project: Project, lab: VirtualBoard, argv: list[str], tmp_path: Path
+    project: Project, lab: VirtualBoard, argv: list[str], tmp_path: Path, tool_python: Callable[[str], Path]
 ) -> None:
-    api = LAB / "tensorrt_api"
-    compiler = ["cc", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(api / "libcuda.c")]
-    subprocess.run(compiler, check=True)
-    here = [
-        f"LD_LIBRARY_PATH={tmp_path}",
-        f"MOBILE_ACCELERATOR_TENSORRT_PYTHON={api}",
-        "TRTEXEC_VERSION=8201",
-    ]
-    image = json.loads((lab.root / TENSORRT).read_text())
-    env, *command = image["command"]
-    lab.write(TENSORRT, json.dumps({**image, "command": [env, *here, *command]}))
-    done = project.run(*argv, *METER)
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = only_record(project)
+    build_library(tmp_path, "libcuda.c", "libcuda.so.1")
+    here = [f"LD_LIBRARY_PATH={tmp_path}", f"MOBILE_ACCELERATOR_TENSORRT_PYTHON={API}"]
+    add_tensorrt(lab, tmp_path, tool_python("tensorrt"), *here, "TRTEXEC_VERSION=8201")
+    _, record = run(project, argv)
     assert record["metadata"]["timed_by"] == "tensorrt-python"
     found = record["energy"]
     assert found, record["energy_reason"]
     assert found["simulated"]
     assert found["idle_w"]["before"] == pytest.approx(IDLE_W, rel=0.01)
-    true_mj = (LOADS["computing"] - 1) * IDLE_W * record["metadata"]["window_inference_ms"]
-    low, high = found["net_ci95_mj"]
-    assert low <= true_mj <= high
-    assert high - low < 0.5 * true_mj
+    the_truth_is_inside(record, LOADS["computing"])
     assert nothing_left(lab)
 
 
@@ -176,19 +158,14 @@ def test_a_board_without_monitors_is_measured_by_tegrastats(
     project: Project, lab: VirtualBoard, argv: list[str]
 ) -> None:
     lab.hide_monitors()
-    done = project.run(*argv, *METER)
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = only_record(project)
+    done, record = run(project, argv)
     found = record["energy"]
     assert found, record["energy_reason"]
     assert (found["simulated"], found["meter"]["name"], found["channel"]) == (True, "tegrastats", "VDD_IN")
     assert "no INA3221 with named rails" in found["meter"]["note"]
     assert "tegrastats was read instead" in found["meter"]["note"]
     assert found["meter"]["note"] in done.stdout
-    true_mj = (LOADS["inferring"] - 1) * IDLE_W * record["metadata"]["window_inference_ms"]
-    low, high = found["net_ci95_mj"]
-    assert low <= true_mj <= high
-    assert high - low < 0.5 * true_mj
+    the_truth_is_inside(record, LOADS["inferring"])
     assert nothing_left(lab)
 
 
@@ -196,7 +173,7 @@ def test_a_board_without_monitors_is_measured_by_tegrastats(
 @on_a_board
 def test_a_meter_that_ends_costs_no_latency(project: Project, lab: VirtualBoard, argv: list[str]) -> None:
     runner = start(project, argv)
-    assert soon(lambda: in_windows(lab)), runner.communicate()
+    assert soon(lambda: in_windows(lab), LIMIT_S), runner.communicate()
     os.killpg(next(iter(recorders(lab))), signal.SIGKILL)
     runner.communicate(timeout=60)
     record = only_record(project)
@@ -211,7 +188,7 @@ def test_a_meter_that_ends_costs_no_latency(project: Project, lab: VirtualBoard,
 @on_a_board
 def test_a_connection_lost_in_the_windows(project: Project, lab: VirtualBoard, argv: list[str]) -> None:
     runner = start(project, argv)
-    assert soon(lambda: in_windows(lab)), runner.communicate()
+    assert soon(lambda: in_windows(lab), LIMIT_S), runner.communicate()
     lab.relay.cut()
     runner.communicate(timeout=60)
     record = only_record(project)

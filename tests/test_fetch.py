@@ -14,7 +14,7 @@ import tarfile
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,7 +29,7 @@ from host.weights import Chooser, given
 from tests.lab import http_server as lab
 from tests.lab import phone_program
 from tests.lab.http_server import FileServer, serving
-from tests.project import Project
+from tests.project import Project, soon
 from tools.stage import InvalidRequest, StageError
 
 MODEL = "mobilenet_v1_0.25"
@@ -320,18 +320,11 @@ def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_killed_fetch_goes_on(server: FileServer, project: Project) -> None:
     server.tricks[PATH] = [lab.stall, None]
     part = project.work / "downloads" / f"{KNOWN.key}.part"
     with start(project, "fetch", MODEL) as running:
-        wait_for(lambda: part.exists() and part.stat().st_size > 100_000)
+        assert soon(lambda: part.exists() and part.stat().st_size > 100_000, 10)
         running.send_signal(signal.SIGKILL)
     assert left(project.work) == [f"{KNOWN.key}.part", f"{KNOWN.key}.part.json"]
     done = command(project, "fetch", MODEL)
@@ -349,7 +342,7 @@ def test_two_at_a_time_fetch_once(server: FileServer, project: Project) -> None:
 
     server.tricks[PATH] = [when_the_second_waits]
     with start(project, "fetch", MODEL) as first:
-        wait_for(lambda: server.requests)
+        assert soon(lambda: server.requests, 10)
         with start(project, "fetch", MODEL) as second:
             assert second.stderr
             assert "another process has" in second.stderr.readline()

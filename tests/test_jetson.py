@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from pyarrow import parquet
 
-from host.engines.venv import tool_environment
 from tests.lab import virtual_board
+from tests.lab.tensorrt_lab import inputs_of_small_network, write_small_network
 from tests.lab.virtual_board import VirtualBoard, meters_image, tensorrt_image
-from tests.project import LAB, NOWHERE, SMALL, Project
+from tests.project import NOWHERE, SMALL, Project
 from tools.stage import Unavailable
 from tools.tensorrt import jetpack
 
@@ -35,12 +33,8 @@ def lab(
 @pytest.fixture
 def given(tmp_path: Path, tool_python: Callable[[str], Path]) -> list[str]:
     """The options that give the small network and its reference, so that no TensorFlow is needed."""
-    argv = [str(tool_python("tensorrt")), str(LAB / "small_network.py"), str(tmp_path)]
-    subprocess.run(argv, check=True, env=tool_environment())
-    with np.load(tmp_path / "small.npz") as every:  # each input is a start of trtexec
-        np.savez(tmp_path / "few.npz", **{name: every[name][2:4] for name in every.files})
-    inputs = {"onnx": tmp_path / "small.onnx", "reference": tmp_path / "few.npz"}
-    return [word for name, path in inputs.items() for word in ("--input", f"{name}={path}")]
+    write_small_network(tmp_path, tool_python("tensorrt"), 2)
+    return inputs_of_small_network(tmp_path)
 
 
 def test_a_network_is_built_and_measured_on_a_board(

@@ -18,18 +18,19 @@ import pytest
 import uv
 
 from host import ROOT
-from host.engines.venv import tool_environment
 from host.version import VERSION
 from tests.conftest import stages_in
 from tests.lab import virtual_board
+from tests.lab.tensorrt_lab import API, COMPILER, build_library, write_small_network
 from tests.lab.virtual_board import VirtualBoard, tensorrt_image
 from tests.project import LAB, NOWHERE, SMALL, Project
 from tools import gate
 from tools.stage import DeviceNotFound, InvalidRequest, Result, SdkMissing, StageError, Unsupported
 from tools.tensorrt import polygraphy, polygraphy_hooks
 
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="the stand-ins for CUDA take a C compiler")
-API = LAB / "tensorrt_api"
+needs_compiler = pytest.mark.skipif(
+    not shutil.which(COMPILER), reason="the stand-ins for CUDA take a C compiler"
+)
 PROGRAM = '#!/bin/sh\nPYTHONPATH="{path}" exec "{python}" "{folder}/polygraphy/bin/polygraphy" "$@"\n'
 
 
@@ -38,14 +39,9 @@ def lab(tool_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
     """A folder with the small network, its reference, CUDA's libraries, and Polygraphy."""
     folder = tmp_path_factory.mktemp("lab")
     python = tool_python("tensorrt")
-    subprocess.run(
-        [str(python), str(LAB / "small_network.py"), str(folder)], check=True, env=tool_environment()
-    )
-    compiler = ["cc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]
-    subprocess.run([*compiler, "libcuda.so.1", str(API / "libcuda.c")], check=True, cwd=folder)
-    subprocess.run(
-        [*compiler, "libcudart.so", str(API / "libcudart.c"), "libcuda.so.1"], check=True, cwd=folder
-    )
+    write_small_network(folder, python, 2)
+    build_library(folder, "libcuda.c", "libcuda.so.1")
+    build_library(folder, "libcudart.c", "libcudart.so", "libcuda.so.1")
     lock = ("--require-hashes", "-r", str(LAB / "polygraphy" / "requirements.txt"))
     where = ("--python", str(python), "--target", str(folder / "polygraphy"))
     subprocess.run([uv.find_uv_bin(), "pip", "install", "--quiet", "--no-config", *where, *lock], check=True)
@@ -116,8 +112,8 @@ def test_the_layer_is_found_on_a_board(
         "TRTEXEC_WRONG_LAYER=wide",
     ]
     with VirtualBoard(tmp_path / "board") as board:
-        env, *command = tensorrt_image(tmp_path, tool_python("tensorrt"))
-        board.add_image(f"mobile-accelerator/tensorrt-l4t:{VERSION}", [env, *settings, *command])
+        image = tensorrt_image(tmp_path, tool_python("tensorrt"), *settings)
+        board.add_image(f"mobile-accelerator/tensorrt-l4t:{VERSION}", image)
         monkeypatch.setenv("PATH", board.variables["PATH"])
         project = Project(ROOT, tmp_path / "work", NOWHERE)
         argv = ["run", "tensorrt.compare", "--model", "small", "--model-file", str(tmp_path / "small.toml")]

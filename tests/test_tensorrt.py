@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from host import ROOT
-from host.engines.venv import installed_python, tool_environment
+from host.engines.venv import installed_python
 from host.toolbox import builds
 from tests.conftest import RunStage
+from tests.lab.tensorrt_lab import write_small_network
 from tests.project import LAB, Project
 from tools.stage import (
     DeviceNotFound,
@@ -40,10 +41,7 @@ def lab(tool_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
     """A folder with the small network, its reference, and the stand-in as a program."""
     folder = tmp_path_factory.mktemp("lab")
     python = tool_python("tensorrt")
-    argv = [str(python), str(LAB / "small_network.py"), str(folder)]
-    subprocess.run(argv, check=True, env=tool_environment())
-    with np.load(folder / "small.npz") as every:  # each input is a start of trtexec
-        np.savez(folder / "few.npz", **{name: every[name][2:4] for name in every.files})
+    write_small_network(folder, python, 2)
     program = folder / "trtexec"
     program.write_text(f'#!/bin/sh\n[ -f "$0.env" ] && . "$0.env"\nexec {python} {LAB / "trtexec.py"} "$@"\n')
     program.chmod(0o755)

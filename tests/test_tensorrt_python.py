@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host.engines.venv import installed_python, tool_environment
+from host.engines.venv import installed_python
 from host.toolbox import builds
 from tests.conftest import stages_in
+from tests.lab.tensorrt_lab import API, COMPILER, build_library, write_small_network
 from tests.project import LAB
 from tools.stage import (
     DeviceNotFound,
@@ -33,9 +33,8 @@ from tools.stage import (
 
 pytestmark = [
     pytest.mark.tool,
-    pytest.mark.skipif(not shutil.which("cc"), reason="the stand-in for libcuda.so.1 takes a C compiler"),
+    pytest.mark.skipif(not shutil.which(COMPILER), reason="the stand-in for libcuda.so.1 takes a C compiler"),
 ]
-API = LAB / "tensorrt_api"
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +42,8 @@ def lab(tool_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
     """A folder with the small network and its reference, the driver, and trtexec."""
     folder = tmp_path_factory.mktemp("lab")
     python = tool_python("tensorrt")
-    argv = [str(python), str(LAB / "small_network.py"), str(folder)]
-    subprocess.run(argv, check=True, env=tool_environment())
-    with np.load(folder / "small.npz") as every:
-        np.savez(folder / "few.npz", **{name: every[name][2:5] for name in every.files})
-    compiler = ["cc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1")]
-    subprocess.run([*compiler, str(API / "libcuda.c")], check=True)
+    write_small_network(folder, python, 3)
+    build_library(folder, "libcuda.c", "libcuda.so.1")
     program = folder / "trtexec"
     program.write_text(f'#!/bin/sh\nexec {python} {LAB / "trtexec.py"} "$@"\n')
     program.chmod(0o755)

@@ -385,26 +385,28 @@ class Relay:
                 end.shutdown(socket.SHUT_RDWR)
 
 
-def python_image(tool: str, python: Path) -> list[str]:
-    """Return the command of an image of the stand-in for Docker: a tool of this checkout."""
+def python_image(tool: str, python: Path, *settings: str) -> list[str]:
+    """Return the command of an image of the stand-in for Docker: a tool of this checkout.
+
+    `settings` are variables of its environment, `NAME=value`.
+    """
     from host import ROOT as CHECKOUT
 
-    return ["env", f"PYTHONPATH={CHECKOUT}", "PYTHONUNBUFFERED=1", str(python), "-m", f"tools.{tool}"]
+    variables = [f"PYTHONPATH={CHECKOUT}", "PYTHONUNBUFFERED=1", *settings]
+    return ["env", *variables, str(python), "-m", f"tools.{tool}"]
 
 
-def tensorrt_image(folder: Path, python: Path) -> list[str]:
+def tensorrt_image(folder: Path, python: Path, *settings: str) -> list[str]:
     """Return the command of an image of TensorRT's tool with the stand-in for trtexec, put into `folder`."""
     program = folder / "trtexec"
     program.write_text(f'#!/bin/sh\nexec {python} {HERE.parent / "trtexec.py"} "$@"\n')
     program.chmod(0o755)
-    env, *command = python_image("tensorrt", python)
-    return [env, f"MOBILE_ACCELERATOR_TRTEXEC={program}", *command]
+    return python_image("tensorrt", python, f"MOBILE_ACCELERATOR_TRTEXEC={program}", *settings)
 
 
-def meters_image(root: Path, python: Path) -> list[str]:
+def meters_image(root: Path, python: Path, *settings: str) -> list[str]:
     """Return the command of an image of the meters' tool, which sees the files of the board at `root`."""
-    env, *command = python_image("meters", python)
-    return [env, f"{SIMULATED_HOST}={root}", *command]
+    return python_image("meters", python, f"{SIMULATED_HOST}={root}", *settings)
 
 
 def _free_port() -> int:
